@@ -7,7 +7,7 @@ export const RECORD_PAYLOAD_MAX_BYTES = DATA_MAX_BYTES + 2_048
 /** AES-256-GCM's tag. */
 export const SEAL_TAG_BYTES = 16
 /** Largest channel message: a full record, its tag and its header (kind 1, lane 4, number 8), rounded up. */
-export const MESSAGE_MAX_BYTES = RECORD_PAYLOAD_MAX_BYTES + 1_024
+export const MESSAGE_MAX_BYTES = RECORD_PAYLOAD_MAX_BYTES + 1_024 // 68,608
 /** Largest message before the peer is authenticated: HELLO is some 400 bytes. */
 export const HANDSHAKE_MESSAGE_MAX_BYTES = 4_096
 /** Lane keys step after this many records, far below the 2^32 calls NIST SP 800-38D allows a key. */

@@ -1,0 +1,277 @@
+// A lane: numbered records in each direction, kept until acknowledged, sent again when it moves to another channel (SPEC §5-§7).
+import type { Clock } from './clock.ts'
+import { errors, PosternError } from './errors.ts'
+import {
+  ACK_AFTER_BYTES,
+  ACK_AFTER_RECORDS,
+  IN_FLIGHT_MAX_BYTES,
+  IN_FLIGHT_MIN_BYTES,
+  RECORD_PAYLOAD_MAX_BYTES,
+  ROUND_TRIP_FLOOR_MS,
+  SEAL_TAG_BYTES,
+  TURN_MAX_BYTES,
+  TURN_MIN_BYTES,
+  TURN_MS,
+} from './limits.ts'
+import { Kind, type Policy, RECORD_NUMBERED, RECORD_SEALED } from './messages.ts'
+import { Reader } from './reader.ts'
+import type { LaneSeal } from './seal.ts'
+import { cut } from './slab.ts'
+import { varintSize, writeVarint } from './varint.ts'
+
+/** Kind 1, lane ≤ 4 and number ≤ 8 bytes stand before a payload. */
+export const RECORD_HEADROOM_BYTES = 16
+
+/** What a lane needs of the channel it rides on. */
+export interface Ride {
+  readonly writable: boolean
+  send(message: Buffer): void
+}
+
+interface SentRecord {
+  readonly number: number
+  readonly sealed: boolean
+  readonly payload: Buffer
+  /** Only ACK inside: asks for none, is not counted. */
+  readonly ackOnly: boolean
+  sentAt: number
+  deliveredBefore: number
+}
+
+/** Rates and round trips are remembered for two of these. */
+const MEMORY_MS = 1_000
+/** A round trip shorter than a turn of the event loop can't be measured by it. */
+const SHORTEST_SAMPLE_MS = 0.25
+
+export class Lane {
+  readonly id: number
+  attachCount = 0
+  private ride: Ride | undefined
+  private readonly policy: Policy
+  private readonly out: LaneSeal
+  private readonly in: LaneSeal
+  private readonly clock: Clock
+
+  private nextNumber = 0
+  private sent: SentRecord[] = []
+  private sentFrom = 0
+  private inFlight = 0
+  private delivered = 0
+  private sayNumber = false
+
+  private expected = 0
+  private ackedToPeer = 0
+  private unackedBytes = 0
+  private unackedRecords = 0
+
+  private bytesPerMs = 0
+  private bestBefore = 0
+  private shortest = Infinity
+  private shortestBefore = Infinity
+  private memoryFrom = 0
+  private readonly reader = new Reader()
+
+  constructor(id: number, policy: Policy, out: LaneSeal, inward: LaneSeal, clock: Clock) {
+    this.id = id
+    this.policy = policy
+    this.out = out
+    this.in = inward
+    this.clock = clock
+  }
+
+  /** Which record of the peer comes next: what ATTACH says. */
+  get expects(): number {
+    return this.expected
+  }
+
+  get attached(): boolean {
+    return this.ride !== undefined
+  }
+
+  ridesOn(ride: Ride): boolean {
+    return this.ride === ride
+  }
+
+  /** May a record with more than acks leave now? */
+  get open(): boolean {
+    return this.ride !== undefined && this.ride.writable && this.inFlight < this.bound
+  }
+
+  get inFlightBytes(): number {
+    return this.inFlight
+  }
+
+  /** W of SPEC §7. */
+  get bound(): number {
+    const twice = 2 * this.rate * Math.max(this.roundTripMs, ROUND_TRIP_FLOOR_MS)
+    return Math.min(Math.max(twice, IN_FLIGHT_MIN_BYTES), IN_FLIGHT_MAX_BYTES)
+  }
+
+  /** A stream's turn: what the lane delivers in 20 ms. */
+  get turnBytes(): number {
+    return Math.min(Math.max(this.rate * TURN_MS, TURN_MIN_BYTES), TURN_MAX_BYTES)
+  }
+
+  /** The shortest round trip of the last seconds; the floor as long as none was seen. */
+  get roundTripMs(): number {
+    const shortest = Math.min(this.shortest, this.shortestBefore)
+    return shortest === Infinity ? ROUND_TRIP_FLOOR_MS : shortest
+  }
+
+  private get rate(): number {
+    return Math.max(this.bytesPerMs, this.bestBefore)
+  }
+
+  /** Since when the oldest record waits for its ack; undefined if none does. */
+  get waitsSince(): number | undefined {
+    for (let i = this.sentFrom; i < this.sent.length; i++) if (!this.sent[i]!.ackOnly) return this.sent[i]!.sentAt
+    return undefined
+  }
+
+  // --- sending -------------------------------------------------------------------------------------------------------
+
+  /**
+   * Numbers a payload and sends it. `piece` has {@link RECORD_HEADROOM_BYTES} of room before `start`. Sealed or not, the bytes are the
+   * lane's from now on.
+   */
+  send(piece: Buffer, start: number, end: number, sealed: boolean, ackOnly: boolean, now: number): void {
+    const number = this.nextNumber++
+    let message = piece
+    if (sealed) {
+      message = cut(RECORD_HEADROOM_BYTES + (end - start) + SEAL_TAG_BYTES)
+      end = this.out.seal(number, piece.subarray(start, end), message, RECORD_HEADROOM_BYTES)
+      start = RECORD_HEADROOM_BYTES
+    }
+    const payload = message.subarray(start, end)
+    if (!ackOnly) this.inFlight += payload.length
+    this.sent.push({ number, sealed, payload, ackOnly, sentAt: now, deliveredBefore: this.delivered })
+    const from = this.writeHeader(message, start, number, sealed, this.sayNumber)
+    this.sayNumber = false
+    this.ride!.send(message.subarray(from, end))
+  }
+
+  // Writes the header so that it ends where the payload starts; returns where it begins.
+  private writeHeader(into: Buffer, payloadStart: number, number: number, sealed: boolean, numbered: boolean): number {
+    const from = payloadStart - 1 - varintSize(this.id) - (numbered ? varintSize(number) : 0)
+    into[from] = Kind.record | (sealed ? RECORD_SEALED : 0) | (numbered ? RECORD_NUMBERED : 0)
+    const at = writeVarint(into, from + 1, this.id)
+    if (numbered) writeVarint(into, at, number)
+    return from
+  }
+
+  /** The peer has so many of our records. */
+  acked(count: number, now: number): void {
+    if (count > this.nextNumber) throw new PosternError(errors.protocol_error, `an ack of ${String(count)} records, ${String(this.nextNumber)} were sent`)
+    let last: SentRecord | undefined
+    while (this.sentFrom < this.sent.length && this.sent[this.sentFrom]!.number < count) {
+      const record = this.sent[this.sentFrom]!
+      this.sent[this.sentFrom++] = RELEASED
+      if (record.ackOnly) continue
+      this.inFlight -= record.payload.length
+      this.delivered += record.payload.length
+      last = record
+    }
+    if (this.sentFrom > 64 && this.sentFrom * 2 > this.sent.length) {
+      this.sent = this.sent.slice(this.sentFrom)
+      this.sentFrom = 0
+    }
+    if (last !== undefined) this.sample(now, now - last.sentAt, this.delivered - last.deliveredBefore)
+  }
+
+  private sample(now: number, tookMs: number, bytes: number): void {
+    if (now - this.memoryFrom > MEMORY_MS) {
+      this.memoryFrom = now
+      this.bestBefore = this.bytesPerMs
+      this.bytesPerMs = 0
+      this.shortestBefore = this.shortest
+      this.shortest = Infinity
+    }
+    const took = Math.max(tookMs, SHORTEST_SAMPLE_MS)
+    this.shortest = Math.min(this.shortest, took)
+    this.bytesPerMs = Math.max(this.bytesPerMs, bytes / took)
+  }
+
+  // --- receiving -----------------------------------------------------------------------------------------------------
+
+  /**
+   * Takes a RECORD message that came over `ride`; returns its plain payload, or undefined if it is to be dropped (already had, or from a
+   * channel the lane has left).
+   */
+  receive(message: Buffer, ride: Ride, counter: { next: number | undefined }): { payload: Buffer; sealed: boolean } | undefined {
+    const kind = message[0]!
+    const reader = this.reader.set(message, 1)
+    reader.varint()
+    if ((kind & RECORD_NUMBERED) !== 0) counter.next = reader.varint()
+    if (counter.next === undefined) throw new PosternError(errors.protocol_error, 'the first record after an attach has no number')
+    const number = counter.next++
+    if (this.ride !== ride || number < this.expected) return undefined
+    if (number > this.expected) throw new PosternError(errors.protocol_error, `record ${String(number)} where ${String(this.expected)} was next`)
+    const sealed = (kind & RECORD_SEALED) !== 0
+    if (!sealed && this.policy === 'always') throw new PosternError(errors.protocol_error, 'a record that is not sealed')
+    const body = reader.rest()
+    const payload = sealed ? this.in.open(number, body) : body
+    if (payload.length === 0 || payload.length > RECORD_PAYLOAD_MAX_BYTES) throw new PosternError(errors.protocol_error, `a record of ${String(payload.length)} bytes`)
+    this.expected = number + 1
+    return { payload, sealed }
+  }
+
+  /** Notes that a record with more than acks came; true if an ack is due at once. */
+  owesAck(bytes: number): boolean {
+    this.unackedBytes += bytes
+    this.unackedRecords++
+    return this.unackedBytes >= ACK_AFTER_BYTES || this.unackedRecords >= ACK_AFTER_RECORDS
+  }
+
+  /** Does a record wait for our ack? */
+  get ackOwed(): boolean {
+    return this.unackedRecords > 0
+  }
+
+  /** The count to say in an ACK that leaves now, or undefined if the peer knows it already. */
+  takeAck(): number | undefined {
+    if (this.expected === this.ackedToPeer) return undefined
+    this.ackedToPeer = this.expected
+    this.unackedBytes = 0
+    this.unackedRecords = 0
+    return this.expected
+  }
+
+  // --- moving --------------------------------------------------------------------------------------------------------
+
+  /** From now on the lane rides on `ride`; what the peer does not have is sent again over it, the same bytes. */
+  attach(ride: Ride, attachCount: number, peerExpects: number): void {
+    this.acked(peerExpects, this.clock.now())
+    if (this.sentFrom < this.sent.length ? peerExpects < this.sent[this.sentFrom]!.number : peerExpects < this.nextNumber) {
+      throw new PosternError(errors.protocol_error, `the peer wants record ${String(peerExpects)} again, which it has acknowledged`)
+    }
+    this.ride = ride
+    this.attachCount = attachCount
+    this.sayNumber = true
+    this.resend(ride)
+  }
+
+  /** A new lane begins on the channel of the handshake. */
+  begin(ride: Ride): void {
+    this.ride = ride
+  }
+
+  detach(): void {
+    this.ride = undefined
+  }
+
+  // A copy each: the old channel may still hold the message we sent first, header and all.
+  private resend(ride: Ride): void {
+    const now = this.clock.now()
+    for (let i = this.sentFrom; i < this.sent.length; i++) {
+      const record = this.sent[i]!
+      const message = Buffer.allocUnsafe(RECORD_HEADROOM_BYTES + record.payload.length)
+      record.payload.copy(message, RECORD_HEADROOM_BYTES)
+      record.sentAt = now
+      record.deliveredBefore = this.delivered
+      const from = this.writeHeader(message, RECORD_HEADROOM_BYTES, record.number, record.sealed, true)
+      ride.send(message.subarray(from))
+    }
+  }
+}
+
+const RELEASED: SentRecord = { number: -1, sealed: false, payload: Buffer.alloc(0), ackOnly: true, sentAt: 0, deliveredBefore: 0 }
