@@ -1,0 +1,44 @@
+// The contract between what is configured and the hot path: the agents and services the gateway knows, in memory, told of each change.
+
+/** An agent that may come in. */
+export interface AgentEntry {
+  readonly id: string
+  /** Its OPAQUE registration record (protocol/opaque.ts): proves the secret, does not hold it. */
+  readonly record: string
+  /** Names of the services it may serve. */
+  readonly services: readonly string[]
+}
+
+/** Something published. */
+export interface ServiceEntry {
+  readonly name: string
+  /** Lower-case hostnames; a wildcard is `+.example.com`. */
+  readonly hosts: readonly string[]
+  /** Raw path prefixes, each beginning and (but for `/`) not ending with `/`; `/` is all. */
+  readonly prefixes: readonly string[]
+  /** Unknown and away look alike to a visitor. */
+  readonly conceal: boolean
+  /** Always through the h2 door, so that trailers reach the visitor. */
+  readonly trailers: boolean
+}
+
+/** What changed; the entry is the new one, or undefined when it is gone. */
+export interface DirectoryListener {
+  agentChanged(id: string, entry: AgentEntry | undefined): void
+  serviceChanged(name: string, entry: ServiceEntry | undefined): void
+}
+
+/** Reads are synchronous: the hot path asks it. */
+export interface Directory {
+  agent(id: string): AgentEntry | undefined
+  service(name: string): ServiceEntry | undefined
+  agents(): Iterable<AgentEntry>
+  services(): Iterable<ServiceEntry>
+  listen(listener: DirectoryListener): void
+}
+
+/** Which services somebody serves, told by the registry of sessions to whoever publishes routes. */
+export interface PresenceListener {
+  /** The first session that serves it came, or the last one (its grace included) went. */
+  presenceChanged(service: string, present: boolean): void
+}
