@@ -1,6 +1,10 @@
-// The contract of a carrier: messages in order over one transport, whatever it is made of (SPEC §2).
+// A channel: one carrier under a session, its signs of life and which records came over it (SPEC §2), and the contract of a carrier.
+import type { Environment } from './environment.ts'
+import { type ErrorCode, errors, PosternError } from './errors.ts'
+import type { Ride } from './lane.ts'
+import { decodeBeat, decodeClose, encodeBeat, encodeClose, Kind } from './messages.ts'
 
-/** One end of one transport. Its owner sets the three callbacks before the turn ends in which it got the carrier. */
+/** One end of one transport: messages in order, whatever it is made of. Its owner sets the three callbacks before the turn ends in which it got the carrier. */
 export interface Carrier {
   /** `websocket`, later `http2`, `tcp`, `sse`, `long-poll`, `pipe`. */
   readonly kind: string
@@ -16,4 +20,128 @@ export interface Carrier {
   onMessage: (message: Buffer) => void
   onDrain: () => void
   onClosed: (reason: string) => void
+}
+
+/** What a channel tells its session. */
+export interface ChannelOwner {
+  readonly environment: Environment
+  /** Any message that is not a heartbeat. What it throws closes the channel. */
+  channelMessage(channel: Channel, message: Buffer): void
+  channelDrained(channel: Channel): void
+  channelClosed(channel: Channel, code: ErrorCode | undefined, reason: string): void
+  /** A message over the channel broke the rules, or our code did. */
+  channelBroken(channel: Channel, error: unknown): void
+}
+
+export class Channel implements Ride {
+  readonly carrier: Carrier
+  readonly number: number
+  writable = true
+  /** The number of the next record on each lane that came over this channel; undefined until one said its number. */
+  readonly counters = new Map<number, { next: number | undefined }>()
+  roundTripMs: number | undefined
+  private readonly owner: ChannelOwner
+  private cameAt: number
+  private beatNumber = 0
+  private beatAt = 0
+  private closed = false
+  /** We said CLOSE: nothing goes out or is heard any more. */
+  private closing = false
+  private closeCode: ErrorCode | undefined
+  private closeReason: string | undefined
+  private cancelBeat: () => void
+
+  constructor(carrier: Carrier, number: number, owner: ChannelOwner) {
+    this.carrier = carrier
+    this.number = number
+    this.owner = owner
+    this.cameAt = owner.environment.clock.now()
+    this.cancelBeat = owner.environment.clock.later(owner.environment.times.heartbeatMs, () => this.beat())
+    carrier.onMessage = (message) => this.take(message)
+    carrier.onDrain = () => {
+      this.writable = true
+      owner.channelDrained(this)
+    }
+    carrier.onClosed = (reason) => this.gone(reason)
+  }
+
+  get isClosed(): boolean {
+    return this.closed
+  }
+
+  send(message: Buffer): void {
+    if (!this.closing && !this.carrier.send(message)) this.writable = false
+  }
+
+  /** Says why, then closes. */
+  close(code: ErrorCode, detail: string): void {
+    if (this.closing || this.closed) return
+    this.closing = true
+    this.closeCode ??= code
+    this.closeReason ??= detail
+    this.carrier.send(encodeClose(code, detail))
+    this.carrier.close()
+  }
+
+  counter(lane: number): { next: number | undefined } {
+    let counter = this.counters.get(lane)
+    if (counter === undefined) this.counters.set(lane, (counter = { next: undefined }))
+    return counter
+  }
+
+  private take(message: Buffer): void {
+    if (this.closing || this.closed) return
+    this.cameAt = this.owner.environment.clock.now()
+    try {
+      if (message[0] === Kind.beat) this.takeBeat(message)
+      else if (message[0] === Kind.close) this.takeClose(message)
+      else this.owner.channelMessage(this, message)
+    } catch (error) {
+      this.owner.channelBroken(this, error)
+    }
+  }
+
+  private takeBeat(message: Buffer): void {
+    const { answer, number } = decodeBeat(message)
+    if (!answer) this.send(encodeBeat(true, number))
+    else if (number === this.beatNumber) this.roundTripMs = this.owner.environment.clock.now() - this.beatAt
+  }
+
+  private takeClose(message: Buffer): void {
+    const { code, detail } = decodeClose(message)
+    this.closeCode ??= code
+    this.closeReason ??= detail === '' ? code.says : detail
+    this.closing = true
+    this.carrier.close()
+  }
+
+  private beat(): void {
+    const { clock, times } = this.owner.environment
+    const silentMs = clock.now() - this.cameAt
+    if (silentMs >= times.deadAfterMs) {
+      this.closeCode ??= errors.channel_silent
+      this.closeReason ??= `nothing came for ${String(Math.round(silentMs))} ms`
+      this.carrier.abort()
+      // A carrier whose peer is gone may take long to say so.
+      this.gone('aborted')
+      return
+    }
+    this.beatNumber = (this.beatNumber + 1) >>> 0
+    this.beatAt = clock.now()
+    this.send(encodeBeat(false, this.beatNumber))
+    this.cancelBeat = clock.later(Math.min(times.heartbeatMs, Math.max(1, times.deadAfterMs - silentMs)), () => this.beat())
+  }
+
+  private gone(reason: string): void {
+    if (this.closed) return
+    this.closed = true
+    this.cancelBeat()
+    this.owner.channelClosed(this, this.closeCode, this.closeReason ?? reason)
+  }
+}
+
+/** The row and the words for whatever was thrown while a message was read. */
+export function blame(error: unknown): { code: ErrorCode; detail: string } {
+  if (error instanceof PosternError) return { code: error.code, detail: error.message }
+  return { code: errors.gateway_fault, detail: error instanceof Error ? (error.stack ?? error.message) : String(error) }
 }

@@ -19,6 +19,7 @@ export class Budget {
     return this.usedBytes > this.limitBytes * SCARCE_SHARE || (this.parent?.scarce ?? false)
   }
 
+  /** Nothing is left even for first windows: refuse new exchanges. Asked of the process's budget; a session's own only makes its newcomers small. */
   get full(): boolean {
     return this.usedBytes >= this.limitBytes
   }

@@ -38,7 +38,7 @@ interface SentRecord {
   deliveredBefore: number
 }
 
-/** Rates and round trips are remembered for two of these. */
+/** The best rate is remembered for two of these. */
 const MEMORY_MS = 1_000
 /** A round trip shorter than a turn of the event loop can't be measured by it. */
 const SHORTEST_SAMPLE_MS = 0.25
@@ -67,7 +67,6 @@ export class Lane {
   private bytesPerMs = 0
   private bestBefore = 0
   private shortest = Infinity
-  private shortestBefore = Infinity
   private memoryFrom = 0
   private readonly reader = new Reader()
 
@@ -112,10 +111,12 @@ export class Lane {
     return Math.min(Math.max(this.rate * TURN_MS, TURN_MIN_BYTES), TURN_MAX_BYTES)
   }
 
-  /** The shortest round trip of the last seconds; the floor as long as none was seen. */
+  /**
+   * The shortest round trip since the lane was attached; the floor as long as none was seen. Not the last one: while a slow link
+   * is full, what waits in front of it is most of the round trip, and a bound made from that would double itself with every look.
+   */
   get roundTripMs(): number {
-    const shortest = Math.min(this.shortest, this.shortestBefore)
-    return shortest === Infinity ? ROUND_TRIP_FLOOR_MS : shortest
+    return this.shortest === Infinity ? ROUND_TRIP_FLOOR_MS : this.shortest
   }
 
   private get rate(): number {
@@ -183,8 +184,6 @@ export class Lane {
       this.memoryFrom = now
       this.bestBefore = this.bytesPerMs
       this.bytesPerMs = 0
-      this.shortestBefore = this.shortest
-      this.shortest = Infinity
     }
     const took = Math.max(tookMs, SHORTEST_SAMPLE_MS)
     this.shortest = Math.min(this.shortest, took)
@@ -247,6 +246,7 @@ export class Lane {
     this.ride = ride
     this.attachCount = attachCount
     this.sayNumber = true
+    this.shortest = Infinity
     this.resend(ride)
   }
 

@@ -64,6 +64,12 @@ export class Reader {
     return this.bytes.toString('latin1', this.at, (this.at += length))
   }
 
+  /** The next `length` bytes as lower-case hexadecimal digits. */
+  hex(length: number): string {
+    if (length > this.end - this.at) throw truncated()
+    return this.bytes.toString('hex', this.at, (this.at += length))
+  }
+
   utf8(length: number): string {
     return this.take(length).toString('utf8')
   }

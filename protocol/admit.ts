@@ -1,0 +1,136 @@
+// The gateway's half of what begins a channel: a login that ends in a session, or one more channel of a session (SPEC §3, §5).
+import { blame, type Carrier } from './channel.ts'
+import type { Environment } from './environment.ts'
+import { type ErrorCode, errors, PosternError } from './errors.ts'
+import { HANDSHAKE_MESSAGE_MAX_BYTES, LANES_MAX_COUNT } from './limits.ts'
+import {
+  decodeChannelOpen,
+  decodeHello,
+  decodeProof,
+  encodeChallenge,
+  encodeClose,
+  encodeWelcomeInside,
+  type Hello,
+  Kind,
+  type Policy,
+  SESSION_ID_BYTES,
+  type Settings,
+  type Terms,
+  VERSION,
+} from './messages.ts'
+import { serverFinish, serverStart } from './opaque.ts'
+import { sealOnce, sessionSecret, welcomeKey } from './seal.ts'
+import { Session } from './session.ts'
+
+/** What a gateway knows of its agents and sessions. */
+export interface Gatekeeper {
+  /** The OPAQUE setup of this gateway. */
+  readonly serverSetup: string
+  /** The registration record of an agent, null if it is unknown or may not come in. */
+  recordOf(agentId: string): string | null
+  /** Asked after a right proof: what the session is to be like, or why there is none. */
+  terms(hello: Hello): { readonly policy: Policy; readonly lanes: number; readonly settings: Settings; readonly terms: Terms } | ErrorCode
+  sessionById(id: string): Session | undefined
+  /** A session began: set its `events` now. */
+  onSession(session: Session, hello: Hello, carrier: Carrier): void
+  /** A channel ended before it belonged to a session. For the log. */
+  onRefused(carrier: Carrier, code: ErrorCode, detail: string): void
+}
+
+/** Takes a fresh carrier and answers what it begins with. Until it belongs to a session its messages are small and it has `handshakeMs`. */
+export function admit(carrier: Carrier, gatekeeper: Gatekeeper, environment: Environment): void {
+  let step: 'first' | 'proof' | 'over' = 'first'
+  let hello: Hello
+  let opaqueState: string
+  let firstTwo: Buffer[]
+
+  const cancelTimeout = environment.clock.later(environment.times.handshakeMs, () => refuse(errors.handshake_timeout, errors.handshake_timeout.says))
+
+  const over = (): void => {
+    step = 'over'
+    cancelTimeout()
+  }
+  const refuse = (code: ErrorCode, detail: string): void => {
+    if (step === 'over') return
+    over()
+    carrier.send(encodeClose(code, code === errors.protocol_error ? detail : code.says))
+    carrier.close()
+    gatekeeper.onRefused(carrier, code, detail)
+  }
+
+  const takeHello = (message: Buffer): void => {
+    hello = decodeHello(message)
+    if (hello.versionMin > VERSION || hello.versionMax < VERSION) return refuse(errors.unsupported_version, `versions ${String(hello.versionMin)} to ${String(hello.versionMax)}`)
+    let started: ReturnType<typeof serverStart>
+    try {
+      started = serverStart(gatekeeper.serverSetup, hello.agentId, gatekeeper.recordOf(hello.agentId), hello.ke1)
+    } catch {
+      throw new PosternError(errors.protocol_error, 'KE1 is no message of OPAQUE')
+    }
+    opaqueState = started.state
+    const challenge = encodeChallenge(VERSION, 0, started.ke2)
+    // A copy: HELLO's buffer is the carrier's, and the transcript is needed two messages later.
+    firstTwo = [Buffer.from(message), challenge]
+    step = 'proof'
+    carrier.send(challenge)
+  }
+
+  const takeProof = (message: Buffer): void => {
+    const { ke3 } = decodeProof(message)
+    const sessionKey = serverFinish(opaqueState, ke3)
+    if (sessionKey === undefined) return refuse(errors.unauthenticated, `agent ${hello.agentId}: the proof is wrong`)
+    const offer = gatekeeper.terms(hello)
+    if ('number' in offer) return refuse(offer, offer.says)
+    if (!hello.policies.includes(offer.policy)) return refuse(errors.policy_mismatch, `this gateway wants payload sealed: ${offer.policy}`)
+    const lanes = Math.min(hello.lanes, offer.lanes, LANES_MAX_COUNT)
+    const sessionId = environment.random(SESSION_ID_BYTES)
+    const firstThree = [...firstTwo, message]
+    const inside = encodeWelcomeInside({ sessionId, lanes, policy: offer.policy, settings: offer.settings, terms: offer.terms })
+    const welcome = Buffer.concat([Buffer.of(Kind.welcome), sealOnce(welcomeKey(sessionKey, firstThree), inside)])
+    const session = new Session(
+      {
+        role: 'gateway',
+        sessionId,
+        secret: sessionSecret(sessionKey, [...firstThree, welcome]),
+        policy: offer.policy,
+        lanes,
+        settings: offer.settings,
+        peerSettings: hello.settings,
+        terms: offer.terms,
+      },
+      environment,
+    )
+    over()
+    carrier.send(welcome)
+    session.begin(carrier)
+    gatekeeper.onSession(session, hello, carrier)
+  }
+
+  const takeChannelOpen = (message: Buffer): void => {
+    const { sessionId, channelNumber, marks } = decodeChannelOpen(message)
+    const session = gatekeeper.sessionById(sessionId.toString('hex'))
+    const refusal = session === undefined ? { code: errors.unknown_session, detail: 'no such session' } : session.acceptChannel(carrier, message, channelNumber, marks)
+    if (refusal === undefined) over()
+    else refuse(refusal.code, refusal.detail)
+  }
+
+  carrier.onMessage = (message) => {
+    if (step === 'over') return
+    try {
+      if (message.length > HANDSHAKE_MESSAGE_MAX_BYTES) throw new PosternError(errors.protocol_error, `a message of ${String(message.length)} bytes before the proof`)
+      const kind = message[0]
+      if (kind === Kind.hello && step === 'first') takeHello(message)
+      else if (kind === Kind.channelOpen && step === 'first') takeChannelOpen(message)
+      else if (kind === Kind.proof && step === 'proof') takeProof(message)
+      else throw new PosternError(errors.protocol_error, `a message of kind ${String(kind)} where none may come`)
+    } catch (error) {
+      const { code, detail } = blame(error)
+      refuse(code, detail)
+    }
+  }
+  carrier.onClosed = (reason) => {
+    if (step === 'over') return
+    over()
+    gatekeeper.onRefused(carrier, errors.agent_lost, `left during the handshake: ${reason}`)
+  }
+}

@@ -1,0 +1,101 @@
+// The agent's half of the handshake: proves its secret, checks the gateway's, ends in a session (SPEC §3, §4).
+import { blame, type Carrier } from './channel.ts'
+import type { Environment } from './environment.ts'
+import { errors, PosternError } from './errors.ts'
+import { HANDSHAKE_MESSAGE_MAX_BYTES } from './limits.ts'
+import { decodeChallenge, decodeClose, decodeWelcomeInside, encodeClose, encodeHello, encodeProof, Kind, type Policy, type Settings, VERSION } from './messages.ts'
+import { clientFinish, clientStart } from './opaque.ts'
+import { openOnce, sessionSecret, welcomeKey } from './seal.ts'
+import { type Refusal, Session } from './session.ts'
+
+export interface LoginOptions {
+  readonly agentId: string
+  readonly secret: string
+  /** The gateway's OPAQUE public key (base64url), from the join string. */
+  readonly gatewayKey: string
+  /** 16 bytes, random per process. */
+  readonly instance: Buffer
+  readonly policies: readonly Policy[]
+  readonly lanes: number
+  readonly settings: Settings
+}
+
+/** Logs in over a fresh carrier. `done` is called once: with a session that rides on the carrier, or with the reason why there is none (the carrier is closed then). */
+export function login(carrier: Carrier, options: LoginOptions, environment: Environment, done: (outcome: Session | Refusal) => void): void {
+  const { state, ke1 } = clientStart(options.secret)
+  const hello = encodeHello({ versionMin: VERSION, versionMax: VERSION, features: 0, ...options, ke1: Buffer.from(ke1) })
+  let step: 'challenge' | 'welcome' | 'over' = 'challenge'
+  let sessionKey: Uint8Array
+  let firstThree: Buffer[]
+
+  const cancelTimeout = environment.clock.later(environment.times.handshakeMs, () => fail(new PosternError(errors.handshake_timeout, errors.handshake_timeout.says)))
+
+  const over = (outcome: Session | Refusal): void => {
+    step = 'over'
+    cancelTimeout()
+    done(outcome)
+  }
+  const fail = (error: unknown): void => {
+    if (step === 'over') return
+    const refusal = blame(error)
+    carrier.send(encodeClose(refusal.code, refusal.code.says))
+    carrier.close()
+    over(refusal)
+  }
+
+  const takeChallenge = (message: Buffer): void => {
+    const { version, features, ke2 } = decodeChallenge(message)
+    if (version !== VERSION || features !== 0) throw new PosternError(errors.unsupported_version, `the gateway chose version ${String(version)}`)
+    const proved = clientFinish(options.secret, state, ke2, options.gatewayKey)
+    if (proved === undefined) throw new PosternError(errors.unauthenticated, 'the gateway does not know this agent and secret, or is not the one that the join string names')
+    const proof = encodeProof(proved.ke3)
+    sessionKey = proved.sessionKey
+    firstThree = [hello, Buffer.from(message), proof]
+    step = 'welcome'
+    carrier.send(proof)
+  }
+
+  const takeWelcome = (message: Buffer): void => {
+    const inside = openOnce(welcomeKey(sessionKey, firstThree), message.subarray(1))
+    if (inside === undefined) throw new PosternError(errors.protocol_error, 'the welcome was changed on the way')
+    const welcome = decodeWelcomeInside(inside)
+    if (!options.policies.includes(welcome.policy)) throw new PosternError(errors.policy_mismatch, `the gateway wants payload sealed: ${welcome.policy}`)
+    if (welcome.lanes > options.lanes) throw new PosternError(errors.protocol_error, 'more lanes than were asked for')
+    const session = new Session(
+      {
+        role: 'agent',
+        sessionId: Buffer.from(welcome.sessionId),
+        secret: sessionSecret(sessionKey, [...firstThree, message]),
+        policy: welcome.policy,
+        lanes: welcome.lanes,
+        settings: options.settings,
+        peerSettings: welcome.settings,
+        terms: welcome.terms,
+      },
+      environment,
+    )
+    session.begin(carrier)
+    over(session)
+  }
+
+  carrier.onMessage = (message) => {
+    if (step === 'over') return
+    try {
+      const kind = message[0]
+      if (kind === Kind.close) {
+        const { code, detail } = decodeClose(message)
+        carrier.close()
+        over({ code, detail: detail === '' ? code.says : detail })
+      } else if (kind === Kind.challenge && step === 'challenge' && message.length <= HANDSHAKE_MESSAGE_MAX_BYTES) takeChallenge(message)
+      else if (kind === Kind.welcome && step === 'welcome') takeWelcome(message)
+      else throw new PosternError(errors.protocol_error, `a message of kind ${String(kind)} where the ${step} was next`)
+    } catch (error) {
+      fail(error)
+    }
+  }
+  carrier.onClosed = (reason) => {
+    if (step !== 'over') over({ code: errors.agent_lost, detail: reason })
+  }
+  carrier.send(hello)
+}
+

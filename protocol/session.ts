@@ -1,0 +1,388 @@
+// A session: its lanes, the channels they ride on, and its streams; it outlives any channel (SPEC §5, §10).
+import { blame, type Carrier, Channel, type ChannelOwner } from './channel.ts'
+import { Budget } from './credit.ts'
+import type { Environment } from './environment.ts'
+import { type ErrorCode, errorByNumber, errors, PosternError } from './errors.ts'
+import { Lane } from './lane.ts'
+import { SESSION_BUDGET_BYTES, STREAM_ID_MAX } from './limits.ts'
+import {
+  checkMac,
+  decodeLanes,
+  Direction,
+  encodeChannelOpen,
+  encodeLanes,
+  encodeMove,
+  encodeSettings,
+  Kind,
+  type LaneMark,
+  type MacScope,
+  type Policy,
+  RECORD_NUMBERED,
+  RECORD_SEALED,
+  type Settings,
+  type Terms,
+} from './messages.ts'
+import { Reader } from './reader.ts'
+import { channelKey, LaneSeal } from './seal.ts'
+import type { Opening, Stream, StreamEvents } from './stream.ts'
+import { Traffic, type TrafficOwner } from './traffic.ts'
+
+/** What a session tells its owner. */
+export interface SessionEvents {
+  /** The peer opened a stream: return what it is to be told, or a code to refuse it with (RESET, not begun). */
+  onOpen(opening: Opening, stream: Stream): StreamEvents | ErrorCode
+  /** The peer takes no new streams of ours any more (DRAIN). */
+  onPeerDrain(): void
+  /** The last channel is gone; another may come within the grace. */
+  onDetached(reason: string): void
+  /** A channel carries the session again. */
+  onAttached(): void
+  /** The gateway asks for another channel (MOVE). */
+  onMove(code: ErrorCode): void
+  /** Over, once. Every stream had its onReset before. */
+  onEnd(code: ErrorCode, detail: string): void
+}
+
+/** Why something was refused, and the peer's words for it. */
+export interface Refusal {
+  readonly code: ErrorCode
+  readonly detail: string
+}
+
+/** What the four messages of the handshake agreed. */
+export interface Agreement {
+  /** Which end we are. */
+  readonly role: 'agent' | 'gateway'
+  readonly sessionId: Buffer
+  readonly secret: Buffer
+  readonly policy: Policy
+  readonly lanes: number
+  readonly settings: Settings
+  readonly peerSettings: Settings
+  readonly terms: Terms
+}
+
+/** A channel that was asked for and not yet answered. */
+interface Pending {
+  readonly channel: Channel
+  readonly marks: readonly LaneMark[]
+  readonly done: (refusal: Refusal | undefined) => void
+}
+
+export class Session implements ChannelOwner, TrafficOwner {
+  readonly id: string
+  readonly role: 'agent' | 'gateway'
+  readonly policy: Policy
+  readonly terms: Terms
+  readonly settings: Settings
+  readonly environment: Environment
+  readonly budget: Budget
+  readonly peerParity: number
+  peerSettings: Settings
+  peerDraining = false
+  ended = false
+  events: SessionEvents = SILENT
+
+  private readonly sessionId: Buffer
+  private readonly channelKey: Buffer
+  private readonly traffic: Traffic[] = []
+  private readonly channels = new Set<Channel>()
+  private readonly pending: Pending[] = []
+  /** The highest attach count of each lane that we ever said. */
+  private readonly tried: number[]
+  private lastChannel = 0
+  private nextStream: number
+  private lastPeerStream = 0
+  private ownStreams = 0
+  private peerStreams = 0
+  private draining = false
+  private cancelGrace: (() => void) | undefined
+  private readonly reader = new Reader()
+
+  constructor(agreement: Agreement, environment: Environment) {
+    const { role, sessionId, secret } = agreement
+    this.id = sessionId.toString('hex')
+    this.role = role
+    this.policy = agreement.policy
+    this.terms = agreement.terms
+    this.settings = agreement.settings
+    this.peerSettings = agreement.peerSettings
+    this.environment = environment
+    this.budget = new Budget(SESSION_BUDGET_BYTES, environment.budget)
+    // The gateway opens even ids, the agent odd ones (SPEC §10).
+    this.peerParity = role === 'agent' ? 0 : 1
+    this.nextStream = role === 'agent' ? 1 : 0
+    this.sessionId = sessionId
+    this.channelKey = channelKey(secret)
+    this.tried = new Array<number>(agreement.lanes).fill(0)
+    const [out, inward] = role === 'agent' ? [Direction.toGateway, Direction.toAgent] : [Direction.toAgent, Direction.toGateway]
+    for (let id = 0; id < agreement.lanes; id++) {
+      const lane = new Lane(id, agreement.policy, new LaneSeal(secret, out, id), new LaneSeal(secret, inward, id), environment.clock)
+      this.traffic.push(new Traffic(lane, this))
+    }
+  }
+
+  get clock(): Environment['clock'] {
+    return this.environment.clock
+  }
+
+  /** Does a channel carry it? */
+  get attached(): boolean {
+    return this.channels.size > 0
+  }
+
+  get streamCount(): number {
+    return this.ownStreams + this.peerStreams
+  }
+
+  /** The shortest round trip of its lanes in the last seconds. */
+  get roundTripMs(): number {
+    return Math.min(...this.traffic.map((traffic) => traffic.lane.roundTripMs))
+  }
+
+  /** The channels it has, for people. */
+  get carriers(): Carrier[] {
+    return [...this.channels].map((channel) => channel.carrier)
+  }
+
+  // --- streams -------------------------------------------------------------------------------------------------------
+
+  /** Opens a stream; undefined at the peer's limit, when it drains, or after the end. Throws `head_too_large`. */
+  open(opening: Opening, events: StreamEvents): Stream | undefined {
+    if (this.ended || this.peerDraining || this.ownStreams >= this.peerSettings.maxStreams || this.nextStream > STREAM_ID_MAX) return undefined
+    const stream = this.leastLoaded().open(this.nextStream, opening, events)
+    this.nextStream += 2
+    // Counted after the fact: a head over the limit opened nothing. A stream is never gone within its own opening.
+    this.ownStreams++
+    return stream
+  }
+
+  /** Tells the peer that we take no more streams. Those that are open go on. */
+  drain(): void {
+    if (this.draining || this.ended) return
+    this.draining = true
+    this.traffic[0]!.sendDrain(this.lastPeerStream)
+  }
+
+  /** Says anew what we take of the peer's streams. */
+  announce(settings: Settings): void {
+    this.traffic[0]!.sendSettings(encodeSettings(settings))
+  }
+
+  private leastLoaded(): Traffic {
+    let best = this.traffic[0]!
+    for (const traffic of this.traffic) {
+      if (traffic.lane.attached !== best.lane.attached ? traffic.lane.attached : traffic.streamCount < best.streamCount) best = traffic
+    }
+    return best
+  }
+
+  roomForStream(): ErrorCode | undefined {
+    if (this.draining) return errors.draining
+    return this.peerStreams >= this.settings.maxStreams ? errors.refused : undefined
+  }
+
+  streamCame(opening: Opening, stream: Stream): StreamEvents | ErrorCode {
+    this.peerStreams++
+    this.lastPeerStream = Math.max(this.lastPeerStream, stream.id)
+    return this.events.onOpen(opening, stream)
+  }
+
+  streamGone(own: boolean): void {
+    if (own) this.ownStreams--
+    else this.peerStreams--
+  }
+
+  peerDrains(): void {
+    if (this.peerDraining) return
+    this.peerDraining = true
+    this.events.onPeerDrain()
+  }
+
+  // --- channels ------------------------------------------------------------------------------------------------------
+
+  /** The channel of the handshake carries lane 0 from its first record on. */
+  begin(carrier: Carrier): void {
+    const channel = new Channel(carrier, 0, this)
+    this.channels.add(channel)
+    const first = this.traffic[0]!
+    first.lane.begin(channel)
+    channel.counter(0).next = 0
+    first.wake()
+  }
+
+  /** Agent: opens one more channel and moves `lanes` (all, if not said) to it. */
+  openChannel(carrier: Carrier, done: (refusal: Refusal | undefined) => void, lanes: readonly number[] = [...this.tried.keys()]): void {
+    const channel = new Channel(carrier, ++this.lastChannel, this)
+    if (this.ended) return channel.close(errors.unknown_session, 'the session is over')
+    const marks = this.askFor(channel, lanes, done)
+    channel.send(encodeChannelOpen(this.scope(channel, Direction.toGateway), marks))
+  }
+
+  /** Agent: moves lanes to a channel that the session has already. */
+  attach(carrier: Carrier, lanes: readonly number[], done: (refusal: Refusal | undefined) => void): void {
+    const channel = [...this.channels].find((known) => known.carrier === carrier)
+    if (channel === undefined) return done({ code: errors.unknown_session, detail: 'the channel is not one of the session' })
+    const marks = this.askFor(channel, lanes, done)
+    channel.send(encodeLanes(Kind.attach, this.scope(channel, Direction.toGateway), marks))
+  }
+
+  /** Gateway: asks the agent to open another channel and leave this one. */
+  askToMove(carrier: Carrier, code: ErrorCode): void {
+    for (const channel of this.channels) if (channel.carrier === carrier) channel.send(encodeMove(code))
+  }
+
+  private askFor(channel: Channel, lanes: readonly number[], done: (refusal: Refusal | undefined) => void): LaneMark[] {
+    const marks = lanes.map((lane) => ({ lane, attachCount: ++this.tried[lane]!, expects: this.traffic[lane]!.lane.expects }))
+    this.pending.push({ channel, marks, done })
+    return marks
+  }
+
+  /** Gateway: takes a channel that opened with CHANNEL_OPEN, or refuses it and changes nothing. */
+  acceptChannel(carrier: Carrier, message: Buffer, channelNumber: number, marks: readonly LaneMark[]): Refusal | undefined {
+    const scope: MacScope = { channelKey: this.channelKey, direction: Direction.toGateway, sessionId: this.sessionId, channelNumber }
+    if (this.ended || channelNumber <= this.lastChannel || !checkMac(scope, message)) return { code: errors.unknown_session, detail: 'no such session, or not its agent' }
+    const refusal = this.checkMarks(marks)
+    if (refusal !== undefined) return refusal
+    this.lastChannel = channelNumber
+    const channel = new Channel(carrier, channelNumber, this)
+    try {
+      this.welcomeChannel(channel)
+      this.grant(channel, Kind.channelOpened, marks)
+    } catch (error) {
+      // The MAC was right, so this is the agent's doing and not that of whoever knocks.
+      this.channelBroken(channel, error)
+    }
+    return undefined
+  }
+
+  private checkMarks(marks: readonly LaneMark[]): Refusal | undefined {
+    for (const { lane, attachCount } of marks) {
+      const traffic = this.traffic[lane]
+      if (traffic === undefined) return { code: errors.protocol_error, detail: `there is no lane ${String(lane)}` }
+      if (attachCount <= traffic.lane.attachCount) return { code: errors.stale_attach, detail: errors.stale_attach.says }
+    }
+    return undefined
+  }
+
+  private grant(channel: Channel, kind: number, marks: readonly LaneMark[]): void {
+    const answer = marks.map(({ lane, attachCount }) => ({ lane, attachCount, expects: this.traffic[lane]!.lane.expects }))
+    channel.send(encodeLanes(kind, this.scope(channel, Direction.toAgent), answer))
+    this.moveLanes(channel, marks)
+  }
+
+  private moveLanes(channel: Channel, marks: readonly LaneMark[]): void {
+    for (const mark of marks) {
+      const traffic = this.traffic[mark.lane]!
+      traffic.lane.attach(channel, mark.attachCount, mark.expects)
+      traffic.wake()
+    }
+  }
+
+  private welcomeChannel(channel: Channel): void {
+    const wasDetached = !this.attached
+    this.channels.add(channel)
+    this.cancelGrace?.()
+    this.cancelGrace = undefined
+    if (wasDetached) this.events.onAttached()
+  }
+
+  private scope(channel: Channel, direction: Direction): MacScope {
+    return { channelKey: this.channelKey, direction, sessionId: this.sessionId, channelNumber: channel.number }
+  }
+
+  // --- messages ------------------------------------------------------------------------------------------------------
+
+  channelMessage(channel: Channel, message: Buffer): void {
+    const kind = message[0]!
+    if ((kind & ~(RECORD_NUMBERED | RECORD_SEALED)) === Kind.record) return this.takeRecord(channel, message)
+    if (this.role === 'gateway' && kind === Kind.attach) return this.takeAttach(channel, message)
+    if (this.role === 'agent' && (kind === Kind.channelOpened || kind === Kind.attached)) return this.takeGrant(channel, message)
+    if (this.role === 'agent' && kind === Kind.move) {
+      return this.events.onMove(errorByNumber(this.reader.set(message, 1).varint()))
+    }
+    throw new PosternError(errors.protocol_error, `a message of kind ${String(kind)} where none may come`)
+  }
+
+  private takeRecord(channel: Channel, message: Buffer): void {
+    const id = this.reader.set(message, 1).varint()
+    const traffic = this.traffic[id]
+    if (traffic === undefined) throw new PosternError(errors.protocol_error, `a record of lane ${String(id)}`)
+    const record = traffic.lane.receive(message, channel, channel.counter(id))
+    if (record !== undefined) traffic.take(record.payload, record.sealed)
+  }
+
+  private takeAttach(channel: Channel, message: Buffer): void {
+    const marks = decodeLanes(message)
+    if (!checkMac(this.scope(channel, Direction.toGateway), message)) throw new PosternError(errors.protocol_error, 'an ATTACH with a wrong MAC')
+    const refusal = this.checkMarks(marks)
+    if (refusal !== undefined) return channel.close(refusal.code, refusal.detail)
+    this.grant(channel, Kind.attached, marks)
+  }
+
+  private takeGrant(channel: Channel, message: Buffer): void {
+    const at = this.pending.findIndex((pending) => pending.channel === channel)
+    const marks = decodeLanes(message)
+    const pending = this.pending[at]
+    if (pending === undefined || !checkMac(this.scope(channel, Direction.toAgent), message) || !answers(marks, pending.marks)) {
+      throw new PosternError(errors.protocol_error, 'an answer to no attach of ours')
+    }
+    this.pending.splice(at, 1)
+    this.welcomeChannel(channel)
+    // A later try may have been answered first.
+    this.moveLanes(channel, marks.filter((mark) => mark.attachCount > this.traffic[mark.lane]!.lane.attachCount))
+    pending.done(undefined)
+  }
+
+  // --- what channels tell --------------------------------------------------------------------------------------------
+
+  channelDrained(channel: Channel): void {
+    for (const traffic of this.traffic) if (traffic.lane.ridesOn(channel)) traffic.wake()
+  }
+
+  channelBroken(channel: Channel, error: unknown): void {
+    const { code, detail } = blame(error)
+    channel.close(code, code === errors.protocol_error ? detail : code.says)
+    this.end(code, detail)
+  }
+
+  channelClosed(channel: Channel, code: ErrorCode | undefined, reason: string): void {
+    for (const traffic of this.traffic) if (traffic.lane.ridesOn(channel)) traffic.lane.detach()
+    const at = this.pending.findIndex((pending) => pending.channel === channel)
+    const refused = at < 0 ? undefined : this.pending.splice(at, 1)[0]
+    const was = this.channels.delete(channel)
+    refused?.done({ code: code ?? errors.agent_lost, detail: reason })
+    if (this.ended || !was) return
+    if (code !== undefined && ENDING.has(code)) return this.end(code, reason)
+    if (this.channels.size > 0) return
+    this.cancelGrace = this.clock.later(this.environment.times.graceMs, () => this.end(errors.agent_lost, `no channel came back: ${reason}`))
+    this.events.onDetached(reason)
+  }
+
+  /** Ends it: every stream is reset, every channel is told why. */
+  end(code: ErrorCode, detail: string): void {
+    if (this.ended) return
+    this.ended = true
+    this.cancelGrace?.()
+    for (const traffic of this.traffic) traffic.end(code.status === 0 ? errors.agent_lost : code)
+    for (const channel of [...this.channels, ...this.pending.map((pending) => pending.channel)]) channel.close(code, code.fault === 'gateway' ? code.says : detail)
+    this.events.onEnd(code, detail)
+  }
+}
+
+/** A CLOSE with one of these gives up the session, not only the channel. */
+const ENDING: ReadonlySet<ErrorCode> = new Set([errors.protocol_error, errors.gateway_fault, errors.revoked, errors.replaced, errors.agent_lost, errors.draining, errors.unknown_session, errors.gateway_leaving])
+
+function answers(marks: readonly LaneMark[], asked: readonly LaneMark[]): boolean {
+  return marks.length === asked.length && marks.every((mark, i) => mark.lane === asked[i]!.lane && mark.attachCount === asked[i]!.attachCount)
+}
+
+const nothing = (): void => undefined
+const SILENT: SessionEvents = {
+  onOpen: () => errors.refused,
+  onPeerDrain: nothing,
+  onDetached: nothing,
+  onAttached: nothing,
+  onMove: nothing,
+  onEnd: nothing,
+}
