@@ -19,8 +19,8 @@ import type { LaneSeal } from './seal.ts'
 import { cut } from './slab.ts'
 import { varintSize, writeVarint } from './varint.ts'
 
-/** Kind 1, lane ≤ 4 and number ≤ 8 bytes stand before a payload. */
-export const RECORD_HEADROOM_BYTES = 16
+/** Kind 1, lane ≤ 4, attach count ≤ 8 and number ≤ 8 bytes stand before a payload. */
+export const RECORD_HEADROOM_BYTES = 24
 
 /** What a lane needs of the channel it rides on. */
 export interface Ride {
@@ -108,7 +108,7 @@ export class Lane {
 
   /** A stream's turn: what the lane delivers in 20 ms. */
   get turnBytes(): number {
-    return Math.min(Math.max(this.rate * TURN_MS, TURN_MIN_BYTES), TURN_MAX_BYTES)
+    return Math.floor(Math.min(Math.max(this.rate * TURN_MS, TURN_MIN_BYTES), TURN_MAX_BYTES))
   }
 
   /**
@@ -153,10 +153,10 @@ export class Lane {
 
   // Writes the header so that it ends where the payload starts; returns where it begins.
   private writeHeader(into: Buffer, payloadStart: number, number: number, sealed: boolean, numbered: boolean): number {
-    const from = payloadStart - 1 - varintSize(this.id) - (numbered ? varintSize(number) : 0)
+    const from = payloadStart - 1 - varintSize(this.id) - (numbered ? varintSize(this.attachCount) + varintSize(number) : 0)
     into[from] = Kind.record | (sealed ? RECORD_SEALED : 0) | (numbered ? RECORD_NUMBERED : 0)
     const at = writeVarint(into, from + 1, this.id)
-    if (numbered) writeVarint(into, at, number)
+    if (numbered) writeVarint(into, writeVarint(into, at, this.attachCount), number)
     return from
   }
 
@@ -200,8 +200,13 @@ export class Lane {
     const kind = message[0]!
     const reader = this.reader.set(message, 1)
     reader.varint()
-    if ((kind & RECORD_NUMBERED) !== 0) counter.next = reader.varint()
-    if (counter.next === undefined) throw new PosternError(errors.protocol_error, 'the first record after an attach has no number')
+    if ((kind & RECORD_NUMBERED) !== 0) {
+      const attachCount = reader.varint()
+      const number = reader.varint()
+      counter.next = attachCount === this.attachCount ? number : undefined
+    }
+    // Sent before the lane was attached to this channel, or anew: what is missing will be sent again.
+    if (counter.next === undefined) return undefined
     const number = counter.next++
     if (this.ride !== ride || number < this.expected) return undefined
     if (number > this.expected) throw new PosternError(errors.protocol_error, `record ${String(number)} where ${String(this.expected)} was next`)
@@ -237,12 +242,12 @@ export class Lane {
 
   // --- moving --------------------------------------------------------------------------------------------------------
 
-  /** From now on the lane rides on `ride`; what the peer does not have is sent again over it, the same bytes. */
+  /**
+   * From now on the lane rides on `ride`; what the peer does not have is sent again over it, the same bytes. Acks that came over the old
+   * channel meanwhile may have overtaken `peerExpects`.
+   */
   attach(ride: Ride, attachCount: number, peerExpects: number): void {
     this.acked(peerExpects, this.clock.now())
-    if (this.sentFrom < this.sent.length ? peerExpects < this.sent[this.sentFrom]!.number : peerExpects < this.nextNumber) {
-      throw new PosternError(errors.protocol_error, `the peer wants record ${String(peerExpects)} again, which it has acknowledged`)
-    }
     this.ride = ride
     this.attachCount = attachCount
     this.sayNumber = true

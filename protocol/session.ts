@@ -274,6 +274,7 @@ export class Session implements ChannelOwner, TrafficOwner {
   private moveLanes(channel: Channel, marks: readonly LaneMark[]): void {
     for (const mark of marks) {
       const traffic = this.traffic[mark.lane]!
+      channel.counter(mark.lane).next = undefined
       traffic.lane.attach(channel, mark.attachCount, mark.expects)
       traffic.wake()
     }
