@@ -28,11 +28,13 @@ export interface Gatekeeper {
   readonly serverSetup: string
   /** The registration record of an agent, null if it is unknown or may not come in. */
   recordOf(agentId: string): string | null
-  /** Asked after a right proof: what the session is to be like, or why there is none. */
-  terms(hello: Hello): { readonly policy: Policy; readonly lanes: number; readonly settings: Settings; readonly terms: Terms } | ErrorCode
+  /** Asked after a right proof against `record`: what the session is to be like, or why there is none. */
+  terms(hello: Hello, record: string | null): { readonly policy: Policy; readonly lanes: number; readonly settings: Settings; readonly terms: Terms } | ErrorCode
   sessionById(id: string): Session | undefined
   /** A session began: set its `events` now. */
   onSession(session: Session, hello: Hello, carrier: Carrier): void
+  /** One more channel of a session was taken. */
+  onChannel(session: Session, carrier: Carrier): void
   /** A channel ended before it belonged to a session. For the log. */
   onRefused(carrier: Carrier, code: ErrorCode, detail: string): void
 }
@@ -41,6 +43,7 @@ export interface Gatekeeper {
 export function admit(carrier: Carrier, gatekeeper: Gatekeeper, environment: Environment): void {
   let step: 'first' | 'proof' | 'over' = 'first'
   let hello: Hello
+  let record: string | null
   let opaqueState: string
   let firstTwo: Buffer[]
 
@@ -61,9 +64,10 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, environment: Env
   const takeHello = (message: Buffer): void => {
     hello = decodeHello(message)
     if (hello.versionMin > VERSION || hello.versionMax < VERSION) return refuse(errors.unsupported_version, `versions ${String(hello.versionMin)} to ${String(hello.versionMax)}`)
+    record = gatekeeper.recordOf(hello.agentId)
     let started: ReturnType<typeof serverStart>
     try {
-      started = serverStart(gatekeeper.serverSetup, hello.agentId, gatekeeper.recordOf(hello.agentId), hello.ke1)
+      started = serverStart(gatekeeper.serverSetup, hello.agentId, record, hello.ke1)
     } catch {
       throw new PosternError(errors.protocol_error, 'KE1 is no message of OPAQUE')
     }
@@ -79,7 +83,7 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, environment: Env
     const { ke3 } = decodeProof(message)
     const sessionKey = serverFinish(opaqueState, ke3)
     if (sessionKey === undefined) return refuse(errors.unauthenticated, `agent ${hello.agentId}: the proof is wrong`)
-    const offer = gatekeeper.terms(hello)
+    const offer = gatekeeper.terms(hello, record)
     if ('number' in offer) return refuse(offer, offer.says)
     if (!hello.policies.includes(offer.policy)) return refuse(errors.policy_mismatch, `this gateway wants payload sealed: ${offer.policy}`)
     const lanes = Math.min(hello.lanes, offer.lanes, LANES_MAX_COUNT)
@@ -109,9 +113,11 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, environment: Env
   const takeChannelOpen = (message: Buffer): void => {
     const { sessionId, channelNumber, marks } = decodeChannelOpen(message)
     const session = gatekeeper.sessionById(sessionId.toString('hex'))
-    const refusal = session === undefined ? { code: errors.unknown_session, detail: 'no such session' } : session.acceptChannel(carrier, message, channelNumber, marks)
-    if (refusal === undefined) over()
-    else refuse(refusal.code, refusal.detail)
+    if (session === undefined) return refuse(errors.unknown_session, 'no such session')
+    const refusal = session.acceptChannel(carrier, message, channelNumber, marks)
+    if (refusal !== undefined) return refuse(refusal.code, refusal.detail)
+    over()
+    gatekeeper.onChannel(session, carrier)
   }
 
   carrier.onMessage = (message) => {

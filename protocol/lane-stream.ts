@@ -310,7 +310,6 @@ export class LaneStream implements Stream {
   }
 }
 
-const unborn = (): never => {
-  throw new Error('a stream without an owner')
-}
-const UNBORN: StreamEvents = { onHead: unborn, onData: unborn, onEnd: unborn, onStop: unborn, onReset: unborn, onDrain: unborn }
+const nothing = (): void => undefined
+/** Until the owner is known there is nobody to tell. */
+const UNBORN: StreamEvents = { onHead: nothing, onData: nothing, onEnd: nothing, onStop: nothing, onReset: nothing, onDrain: nothing }

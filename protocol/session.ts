@@ -213,8 +213,11 @@ export class Session implements ChannelOwner, TrafficOwner {
 
   /** Agent: opens one more channel and moves `lanes` (all, if not said) to it. */
   openChannel(carrier: Carrier, done: (refusal: Refusal | undefined) => void, lanes: readonly number[] = [...this.tried.keys()]): void {
+    if (this.ended) {
+      carrier.close()
+      return done({ code: errors.unknown_session, detail: 'the session is over' })
+    }
     const channel = new Channel(carrier, ++this.lastChannel, this)
-    if (this.ended) return channel.close(errors.unknown_session, 'the session is over')
     const marks = this.askFor(channel, lanes, done)
     channel.send(encodeChannelOpen(this.scope(channel, Direction.toGateway), marks))
   }

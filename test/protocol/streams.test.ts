@@ -1,0 +1,438 @@
+// §10, §11: the states of a stream in both directions, its credit, and how small messages and large bodies travel.
+import t from 'tap'
+import { errors } from '../../protocol/errors.ts'
+import { Frame } from '../../protocol/frames.ts'
+import { CREDIT_WINDOW_MAX_BYTES, FIRST_CREDIT_BYTES, INLINE_BODY_MAX_BYTES, INTERIM_HEADS_MAX_COUNT, SEND_QUEUE_BYTES, SESSION_BUDGET_BYTES } from '../../protocol/limits.ts'
+import { Kind } from '../../protocol/messages.ts'
+import { type Opening, type Stream, StreamKind } from '../../protocol/stream.ts'
+import { Echo, opening, Recorder, Sender, SessionRecorder, sha256 } from './parties.ts'
+import { pair, type Pair } from './simulation.ts'
+
+const OK = [':status', '200', 'content-type', 'text/plain']
+
+/** A pair whose agent records what happens to the streams that the gateway opens. */
+function open(world: Pair, change: Partial<Opening> = {}): { own: Stream; asker: Recorder; far: Stream; answerer: Recorder; opened: Opening } {
+  const asker = new Recorder()
+  const answerer = new Recorder()
+  let far: Stream | undefined
+  let opened: Opening | undefined
+  world.agent.events = new SessionRecorder((what, stream) => {
+    far = stream
+    opened = what
+    return answerer
+  })
+  const own = world.gateway.open(opening(change), asker)!
+  world.clock.run(() => far !== undefined)
+  return { own, asker, far: far!, answerer, opened: opened! }
+}
+
+const settle = (world: Pair): unknown => world.clock.run(() => false, 500)
+const records = (world: Pair, from: 'left' | 'right'): Buffer[] => world.wire[from].sent.filter((message) => message[0]! >= 0x10 && message[0]! <= 0x13)
+
+t.test('a small request and its small answer are one frame, one record and one message each way', (t) => {
+  const world = pair(1, { policy: 'never' })
+  const asker = new Recorder()
+  world.agent.events = new SessionRecorder((_opened, stream) => {
+    stream.sendHead(OK, Buffer.from('hello'), true)
+    return new Recorder()
+  })
+  world.gateway.open(opening({ ended: true }), asker)
+  settle(world)
+  t.same(asker.events, ['head 200 ended'])
+  t.equal(asker.body.toString(), 'hello')
+  t.equal(records(world, 'right').length, 2, 'the request, and an ack of the answer')
+  t.equal(records(world, 'left').length, 1, 'the answer, which brings the ack of the request with it')
+  t.equal(world.agent.streamCount + world.gateway.streamCount, 0)
+  t.end()
+})
+
+t.test('everything of one turn of the event loop leaves in one record', (t) => {
+  const world = pair(1, { policy: 'never' })
+  world.agent.events = new SessionRecorder(() => new Recorder())
+  for (let i = 0; i < 50; i++) world.gateway.open(opening({ ended: true }), new Recorder())
+  settle(world)
+  t.equal(records(world, 'right').length, 1)
+  t.end()
+})
+
+t.test('OPEN carries kind, uuid, service, fields in order and case, extension and body', (t) => {
+  const world = pair(1)
+  const fields = [':method', 'PUT', ':path', '/a?b', 'X-One', '1', 'x-one', '2', 'Empty', '']
+  const { opened } = open(world, { fields, service: 'wiki', uuid: 'f'.repeat(32), extension: ['k', 'v'], body: Buffer.from('abc'), kind: StreamKind.tcp })
+  t.same(opened.fields, fields)
+  t.same(opened.extension, ['k', 'v'])
+  t.equal(opened.service, 'wiki')
+  t.equal(opened.uuid, 'f'.repeat(32))
+  t.equal(opened.kind, StreamKind.tcp)
+  t.equal(Buffer.from(opened.body).toString(), 'abc')
+  t.equal(opened.ended, false)
+  t.end()
+})
+
+t.test('a body over the inline bound follows in DATA frames, and its end too', (t) => {
+  for (const bytes of [INLINE_BODY_MAX_BYTES - 1, INLINE_BODY_MAX_BYTES, INLINE_BODY_MAX_BYTES + 1, 200_000]) {
+    const world = pair(bytes)
+    const body = world.random.bytes(bytes)
+    const asker = new Recorder()
+    world.agent.events = new SessionRecorder((opened, stream) => new Echo(opened, stream))
+    const own = world.gateway.open(opening({ body, ended: true }), asker)!
+    asker.onData = (chunk) => {
+      asker.chunks.push(chunk)
+      own.consumed(chunk.length)
+    }
+    world.clock.run(() => asker.events.some((event) => event.startsWith('end')))
+    t.equal(sha256(asker.body), sha256(body), `${String(bytes)} bytes`)
+  }
+  t.end()
+})
+
+t.test('interim heads pass before the final one', (t) => {
+  const world = pair(1)
+  const { far, asker } = open(world, { ended: true })
+  far.sendHead([':status', '103', 'link', '</a>'], undefined, false)
+  far.sendHead([':status', '100'], undefined, false)
+  far.sendHead([':status', '101'], undefined, false)
+  settle(world)
+  t.same(asker.events, ['head 103', 'head 100', 'head 101'])
+  t.throws(() => far.sendHead(OK, undefined, true), /a head while the direction is in body/)
+  t.end()
+})
+
+t.test('each direction ends on its own: half-close keeps the other one open', (t) => {
+  const world = pair(1)
+  const { own, far, asker, answerer } = open(world)
+  own.end(['a', 'b'])
+  far.sendHead(OK, undefined, false)
+  settle(world)
+  t.same(answerer.events, ['end a=b'])
+  far.write(Buffer.from('late'))
+  settle(world)
+  t.same(asker.events, ['head 200', 'data 4'])
+  far.end(['t', '1'])
+  settle(world)
+  t.same(asker.events, ['head 200', 'data 4', 'end t=1'])
+  t.equal(world.agent.streamCount + world.gateway.streamCount, 0)
+  t.end()
+})
+
+t.test('STOP ends one direction only, and what still comes of it is dropped', (t) => {
+  const world = pair(1)
+  const { own, far, asker, answerer } = open(world)
+  far.sendHead(OK, undefined, false)
+  far.stop(errors.cancelled)
+  own.write(Buffer.from('crossing'))
+  settle(world)
+  t.same(answerer.events, [])
+  t.same(asker.events, ['head 200', 'stop cancelled'])
+  t.equal(own.write(Buffer.from('dropped')), true)
+  own.end()
+  far.end()
+  settle(world)
+  t.same(asker.events, ['head 200', 'stop cancelled', 'end '])
+  t.equal(world.agent.streamCount + world.gateway.streamCount, 0)
+  t.end()
+})
+
+t.test('RESET ends both directions at once, and nothing is told after it', (t) => {
+  const world = pair(1)
+  const { own, far, asker, answerer } = open(world)
+  far.sendHead(OK, Buffer.alloc(100_000), false)
+  far.reset(errors.origin_reset, true)
+  own.write(Buffer.from('crossing'))
+  settle(world)
+  t.same(answerer.events, [])
+  t.equal(asker.events.at(-1), 'reset origin_reset begun')
+  t.equal(asker.events.filter((event) => event.startsWith('reset')).length, 1)
+  own.write(Buffer.from('after'))
+  own.end()
+  own.reset(errors.cancelled, true)
+  settle(world)
+  t.equal(world.agent.streamCount + world.gateway.streamCount, 0)
+  t.notOk(world.agent.ended)
+  t.end()
+})
+
+t.test('a refused stream is reset as not begun', (t) => {
+  const world = pair(1)
+  const asker = new Recorder()
+  world.agent.events = new SessionRecorder(() => errors.not_served)
+  world.gateway.open(opening(), asker)
+  settle(world)
+  t.same(asker.events, ['reset not_served not begun'])
+  t.end()
+})
+
+t.test('a kind that is not known is refused, the session goes on', (t) => {
+  const world = pair(1)
+  const asker = new Recorder()
+  world.agent.events = new SessionRecorder(() => new Recorder())
+  world.gateway.open(opening({ kind: 9 as StreamKind }), asker)
+  settle(world)
+  t.same(asker.events, ['reset refused not begun'])
+  t.notOk(world.agent.ended)
+  t.end()
+})
+
+t.test('after DRAIN the peer opens nothing, and what crossed it is refused as draining', (t) => {
+  const world = pair(1)
+  const { own, far, asker } = open(world)
+  world.agent.drain()
+  const crossing = new Recorder()
+  world.gateway.open(opening(), crossing)
+  settle(world)
+  t.same(crossing.events, ['reset draining not begun'])
+  t.same(world.gateway.peerDraining, true)
+  t.equal(world.gateway.open(opening(), new Recorder()), undefined)
+  far.sendHead(OK, undefined, true)
+  own.end()
+  settle(world)
+  t.same(asker.events, ['head 200 ended'], 'what was open goes on to its end')
+  t.end()
+})
+
+t.test('the peer takes so many streams as it said and no more', (t) => {
+  const world = pair(1, { settings: { maxStreams: 3 } })
+  world.agent.events = new SessionRecorder(() => new Recorder())
+  const streams = [1, 2, 3].map(() => world.gateway.open(opening(), new Recorder()))
+  t.ok(streams.every((stream) => stream !== undefined))
+  t.equal(world.gateway.open(opening(), new Recorder()), undefined)
+  streams[0]!.reset(errors.cancelled, false)
+  t.ok(world.gateway.open(opening(), new Recorder()))
+  t.end()
+})
+
+t.test('SETTINGS change what the peer may do', (t) => {
+  const world = pair(1)
+  world.agent.announce({ firstCredit: 10, maxStreams: 1 })
+  settle(world)
+  t.same(world.gateway.peerSettings, { firstCredit: 10, maxStreams: 1 })
+  t.end()
+})
+
+// --- credit -------------------------------------------------------------------------------------------------------------
+
+t.test('a sender stops at its credit and goes on when the consumer took the bytes', (t) => {
+  const world = pair(1)
+  const { own, far, asker } = open(world, { ended: true })
+  far.sendHead(OK, undefined, false)
+  far.write(Buffer.alloc(FIRST_CREDIT_BYTES + 1))
+  settle(world)
+  t.equal(asker.body.length, FIRST_CREDIT_BYTES, 'no byte beyond the credit')
+  own.consumed(FIRST_CREDIT_BYTES)
+  settle(world)
+  t.equal(asker.body.length, FIRST_CREDIT_BYTES + 1)
+  t.end()
+})
+
+t.test('write says stop at the queue bound, and onDrain says go on', (t) => {
+  const world = pair(1)
+  const { own, far, answerer } = open(world, { ended: true })
+  far.sendHead(OK, undefined, false)
+  t.equal(far.write(Buffer.alloc(SEND_QUEUE_BYTES - 1)), true)
+  t.equal(far.write(Buffer.alloc(1)), false)
+  settle(world)
+  t.same(answerer.events, ['drain'])
+  t.equal(far.write(Buffer.alloc(SEND_QUEUE_BYTES)), false)
+  settle(world)
+  t.same(answerer.events, ['drain'], 'no credit, no drain')
+  own.consumed(SEND_QUEUE_BYTES)
+  settle(world)
+  t.same(answerer.events, ['drain', 'drain'])
+  t.end()
+})
+
+t.test('a window that is taken quickly doubles up to its bound, a slow reader keeps the first one', (t) => {
+  for (const [takeAfterMs, expected] of [[0, CREDIT_WINDOW_MAX_BYTES], [5_000, FIRST_CREDIT_BYTES]] as const) {
+    const world = pair(1, { delayMs: () => 10 })
+    const { own, far, asker, answerer } = open(world, { ended: true })
+    let ahead = 0
+    let most = 0
+    asker.onData = (chunk) => {
+      ahead += chunk.length
+      most = Math.max(most, ahead)
+      const take = (): void => {
+        ahead -= chunk.length
+        own.consumed(chunk.length)
+      }
+      if (takeAfterMs === 0) take()
+      else world.clock.later(takeAfterMs, take)
+    }
+    far.sendHead(OK, undefined, false)
+    // A sender that never runs dry.
+    const filler = Buffer.alloc(SEND_QUEUE_BYTES)
+    answerer.onDrain = () => void far.write(filler)
+    far.write(filler)
+    world.clock.run(() => false, takeAfterMs === 0 ? 1_500 : 20_000)
+    const held = world.gateway.budget.usedBytes
+    t.equal(held, expected, `${String(takeAfterMs)} ms: the window`)
+    t.ok(most <= expected)
+  }
+  t.end()
+})
+
+t.test('a stalled reader keeps no other stream waiting', (t) => {
+  const world = pair(1)
+  const stalled = new Recorder()
+  world.agent.events = new SessionRecorder((opened, stream) => {
+    if (opened.service === 'demo') return new Echo(opened, stream)
+    stream.sendHead(OK, undefined, false)
+    stream.write(Buffer.alloc(1_000_000))
+    return new Recorder()
+  })
+  for (let i = 0; i < 500; i++) world.gateway.open(opening({ service: 'endless', ended: true }), stalled)
+  settle(world)
+  const body = world.random.bytes(100_000)
+  const sender = new Sender(body, () => 10_000)
+  sender.start(world.gateway.open(opening(), sender)!)
+  t.ok(world.clock.run(() => sender.receivedHash !== undefined, 5_000))
+  t.equal(sender.receivedHash, sha256(body))
+  t.ok(world.gateway.budget.usedBytes < SESSION_BUDGET_BYTES, 'newcomers begin small when three quarters of the budget are used')
+  t.end()
+})
+
+t.test('the budget is given back when streams are gone', (t) => {
+  const world = pair(1)
+  world.agent.events = new SessionRecorder((opened, stream) => new Echo(opened, stream))
+  const sender = new Sender(world.random.bytes(2_000_000), () => 50_000)
+  sender.start(world.gateway.open(opening(), sender)!)
+  world.clock.run(() => sender.receivedHash !== undefined)
+  const reset = world.gateway.open(opening(), new Recorder())!
+  reset.reset(errors.cancelled, true)
+  settle(world)
+  for (const session of [world.agent, world.gateway]) {
+    t.equal(session.budget.usedBytes, 0)
+    t.equal(session.environment.budget.usedBytes, 0)
+  }
+  t.end()
+})
+
+// --- misuse and hostile peers -------------------------------------------------------------------------------------------
+
+t.test('the owner is told of its mistakes', (t) => {
+  const world = pair(1)
+  const { own, far } = open(world)
+  t.throws(() => own.sendHead(OK, undefined, true), /a head while/)
+  t.throws(() => far.write(Buffer.alloc(1)), /body while the direction is in head/)
+  t.throws(() => far.end(), /end while/)
+  t.throws(() => far.sendHead([':status', '103'], undefined, true), /interim/)
+  own.end()
+  t.throws(() => own.write(Buffer.alloc(1)), /body while the direction is in ended/)
+  t.throws(() => own.end(), /end while/)
+  const tooMany = Array.from({ length: 202 }, () => 'x')
+  t.throws(() => world.gateway.open(opening({ fields: tooMany }), new Recorder()), /head_too_large/)
+  t.equal(world.gateway.environment.budget.usedBytes, FIRST_CREDIT_BYTES, 'what could not be opened holds nothing')
+  t.end()
+})
+
+/** What the agent's session does with a record of raw frames from a gateway that is not ours. */
+function raw(frames: Buffer, before: (world: Pair) => void = () => undefined): { world: Pair; ended: string | undefined } {
+  const world = pair(1, { policy: 'never' })
+  const recorder = new SessionRecorder((_opened, stream) => {
+    stream.sendHead(OK, undefined, false)
+    return new Recorder()
+  })
+  world.agent.events = recorder
+  world.wire.right.onMessage = () => undefined
+  before(world)
+  settle(world)
+  world.wire.right.send(Buffer.concat([Buffer.of(0x10, 0), frames]))
+  settle(world)
+  return { world, ended: recorder.events.find((event) => event.startsWith('end')) }
+}
+
+const frame = (type: number, ...contents: (number | Buffer)[]): Buffer => {
+  const body = Buffer.concat(contents.map((part) => (typeof part === 'number' ? Buffer.of(part) : part)))
+  return Buffer.concat([Buffer.of(type), body.length < 64 ? Buffer.of(body.length) : Buffer.of(0x40 | (body.length >> 8), body.length & 255), body])
+}
+const OPEN_ID = (id: number): Buffer => frame(Frame.open, id, 0, 0, Buffer.of(0x80, 1, 0, 0), Buffer.alloc(16), 4, Buffer.from('demo'), 0, 0)
+
+t.test('frames that break the rules end the session with protocol_error', (t) => {
+  const cases: [string, Buffer, RegExp][] = [
+    ['an unknown type', frame(0x7f), /unknown type 127/],
+    ['a length beyond the record', Buffer.of(Frame.data, 0x7f, 0xff), /a frame of 16383 bytes where 0 are left/],
+    ['a length of 2^53', Buffer.of(Frame.data, 0xe0, 0, 0, 0, 0, 0, 0, 0), /beyond 2\^53-1/],
+    ['half a length', Buffer.of(Frame.data, 0x80), /end too early/],
+    ['DATA for a stream that never was', frame(Frame.data, 8, 1), /never was/],
+    ['a stream with the wrong parity', OPEN_ID(1), /not the peer's to open/],
+    ['a stream id used twice', Buffer.concat([OPEN_ID(2), OPEN_ID(2)]), /stream 2 after 2/],
+    ['a stream id that falls', Buffer.concat([OPEN_ID(4), OPEN_ID(2)]), /stream 2 after 4/],
+    ['a head where the opener sends body', Buffer.concat([OPEN_ID(0), frame(Frame.head, 0, 0, 0, 0)]), /a head while/],
+    ['DATA without a byte', Buffer.concat([OPEN_ID(0), frame(Frame.data, 0)]), /a DATA frame of 0 bytes/],
+    ['DATA after END', Buffer.concat([OPEN_ID(0), frame(Frame.end, 0), frame(Frame.data, 0, 1)]), /body while the direction is in ended/],
+    ['END twice', Buffer.concat([OPEN_ID(0), frame(Frame.end, 0), frame(Frame.end, 0)]), /an end while/],
+    ['bytes behind a number', Buffer.concat([OPEN_ID(0), frame(Frame.credit, 0, 1, 1)]), /1 bytes too many/],
+    ['an ack from the future', frame(Frame.ack, 60), /an ack of 60 records/],
+    ['a head of 101 fields', Buffer.concat([OPEN_ID(0), frame(Frame.end, 0, Buffer.of(0x40, 101), Buffer.alloc(202), 0)]), /a head of 101 fields/],
+    ['a head of absurd length', Buffer.concat([OPEN_ID(0), frame(Frame.end, 0, 1, Buffer.of(0xbf, 255, 255, 255), 0)]), /a head of \d+ bytes/],
+    ['a service name that is too long', frame(Frame.open, 0, 0, 0, 1, Buffer.alloc(16), 64, Buffer.alloc(64), 0, 0), /a service name of 64 bytes/],
+    ['a control stream in the open', frame(Frame.open, 0, 1, 0, 1, Buffer.alloc(16), 0, 0, 0), /not sealed/],
+    ['SETTINGS in the open', frame(Frame.settings, 0), /not sealed/],
+    ['DRAIN in the open', frame(Frame.drain, 0), /not sealed/],
+    ['an empty record', Buffer.alloc(0), /a record of 0 bytes/],
+  ]
+  for (const [what, frames, says] of cases) {
+    const { ended, world } = raw(frames)
+    t.match(ended ?? 'nothing', says, what)
+    t.match(ended ?? 'nothing', /^end protocol_error/, what)
+    t.ok(world.wire.left.sent.some((message) => message[0] === Kind.close), `${what}: the peer is told`)
+  }
+  t.end()
+})
+
+t.test('an unknown frame with the skip bit is skipped', (t) => {
+  const { ended, world } = raw(Buffer.concat([frame(0x80 | 0x3f, 1, 2, 3), OPEN_ID(0)]))
+  t.equal(ended, undefined)
+  t.equal(world.agent.streamCount, 1)
+  t.end()
+})
+
+t.test('PING is answered with the same eight bytes', (t) => {
+  const { ended, world } = raw(frame(Frame.ping, 0, Buffer.from('12345678')))
+  t.equal(ended, undefined)
+  t.ok(world.wire.left.sent.some((message) => message.includes(Buffer.concat([Buffer.of(Frame.ping, 9, 1), Buffer.from('12345678')]))))
+  t.end()
+})
+
+t.test('body beyond the credit ends the session', (t) => {
+  const piece = frame(Frame.data, 0, Buffer.alloc(16_000))
+  const { ended } = raw(Buffer.concat([OPEN_ID(0), piece, piece, piece, piece]))
+  t.equal(ended, undefined)
+  const over = raw(Buffer.concat([piece, piece, piece, piece]), (world) => world.wire.right.send(Buffer.concat([Buffer.of(0x10, 0), OPEN_ID(0), piece])))
+  t.match(over.ended ?? '', /beyond its credit/)
+  t.end()
+})
+
+t.test('a credit that falls is passed over, an enormous one does no harm', (t) => {
+  const { ended, world } = raw(Buffer.concat([OPEN_ID(0), frame(Frame.credit, 0, 1), frame(Frame.credit, 0, Buffer.of(0xc0, 0x1f, 255, 255, 255, 255, 255, 255))]))
+  t.equal(ended, undefined)
+  t.notOk(world.agent.ended)
+  t.end()
+})
+
+t.test('a storm of interim heads ends the session', (t) => {
+  const world = pair(1)
+  const { far } = open(world, { ended: true })
+  for (let i = 0; i < INTERIM_HEADS_MAX_COUNT; i++) far.sendHead([':status', '103'], undefined, false)
+  settle(world)
+  t.notOk(world.gateway.ended)
+  far.sendHead([':status', '103'], undefined, false)
+  settle(world)
+  t.ok(world.gateway.ended)
+  t.end()
+})
+
+t.test('an owner that throws loses its session and nothing else', (t) => {
+  const world = pair(1)
+  const recorder = new SessionRecorder(() => {
+    throw new Error('a mistake of ours')
+  })
+  world.agent.events = recorder
+  world.gateway.events = new SessionRecorder(() => errors.refused)
+  const asker = new Recorder()
+  world.gateway.open(opening(), asker)
+  settle(world)
+  t.match(recorder.events[0], /^end gateway_fault: Error: a mistake of ours/)
+  t.ok(world.gateway.ended)
+  t.same(asker.events, ['reset gateway_fault begun'])
+  t.end()
+})
