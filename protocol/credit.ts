@@ -75,8 +75,8 @@ export class Window {
   /** Counts what the consumer took; true if there is new credit to be told (it is in `limit`). */
   consume(bytes: number, now: number, roundTripMs: number): boolean {
     this.consumed += bytes
-    if (this.limit - this.consumed > this.size / 2) return false
     if (this.consumed - this.takenFrom >= this.size) this.windowTaken(now, roundTripMs)
+    if (this.limit - this.consumed > this.size / 2) return false
     this.limit = this.consumed + this.size
     return true
   }

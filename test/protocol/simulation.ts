@@ -89,11 +89,13 @@ export class Wire {
   delivered = 0
   private readonly clock: Clock
   private readonly delayMs: () => number
+  private readonly bytesPerMs: number
   private open = true
 
-  constructor(clock: Clock, delayMs: () => number) {
+  constructor(clock: Clock, delayMs: () => number, bytesPerMs = Infinity) {
     this.clock = clock
     this.delayMs = delayMs
+    this.bytesPerMs = bytesPerMs
     this.left = new WireEnd(this)
     this.right = new WireEnd(this)
   }
@@ -106,8 +108,9 @@ export class Wire {
     const to = from === this.left ? this.right : this.left
     // A copy: what the receiver gets is what was there when it was sent.
     const copy = Buffer.from(message)
-    // Order holds: nothing overtakes.
-    from.lastArrival = Math.max(from.lastArrival, this.clock.now() + this.delayMs())
+    // A link of so many bytes a millisecond, then the delay. Order holds: nothing overtakes.
+    from.busyUntil = Math.max(from.busyUntil, this.clock.now()) + copy.length / this.bytesPerMs
+    from.lastArrival = Math.max(from.lastArrival, from.busyUntil + this.delayMs())
     this.clock.later(from.lastArrival - this.clock.now(), () => {
       if (!this.open || to.deaf) return
       this.delivered++
@@ -137,6 +140,7 @@ export class WireEnd implements Carrier {
   /** Takes nothing in, as behind a black hole. */
   deaf = false
   lastArrival = 0
+  busyUntil = 0
   readonly sent: Buffer[] = []
   onMessage: (message: Buffer) => void = () => undefined
   onDrain: () => void = () => undefined
@@ -178,7 +182,7 @@ export interface Pair {
 }
 
 /** Two sessions that have logged in, joined by one wire. */
-export function pair(seed: number, options: { policy?: Policy; lanes?: number; delayMs?: (random: Random) => number; settings?: Partial<Settings> } = {}): Pair {
+export function pair(seed: number, options: { policy?: Policy; lanes?: number; delayMs?: (random: Random) => number; bytesPerMs?: number; settings?: Partial<Settings> } = {}): Pair {
   const clock = new SimulatedClock()
   const random = new Random(seed)
   const agreement: Omit<Agreement, 'role'> = {
@@ -192,7 +196,7 @@ export function pair(seed: number, options: { policy?: Policy; lanes?: number; d
   }
   const agent = new Session({ ...agreement, role: 'agent' }, environment(clock, random, AGENT_BUDGET_BYTES))
   const gateway = new Session({ ...agreement, role: 'gateway' }, environment(clock, random, GATEWAY_BUDGET_BYTES))
-  const wire = new Wire(clock, () => options.delayMs?.(random) ?? 1)
+  const wire = new Wire(clock, () => options.delayMs?.(random) ?? 1, options.bytesPerMs)
   agent.begin(wire.left)
   gateway.begin(wire.right)
   return { clock, random, agent, gateway, wire }
