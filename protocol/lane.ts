@@ -139,7 +139,7 @@ export class Lane {
     const number = this.nextNumber++
     let message = piece
     if (sealed) {
-      message = cut(RECORD_HEADROOM_BYTES + (end - start) + SEAL_TAG_BYTES)
+      message = place(RECORD_HEADROOM_BYTES + (end - start) + SEAL_TAG_BYTES, ackOnly)
       end = this.out.seal(number, piece.subarray(start, end), message, RECORD_HEADROOM_BYTES)
       start = RECORD_HEADROOM_BYTES
     }
@@ -277,6 +277,11 @@ export class Lane {
       ride.send(message.subarray(from))
     }
   }
+}
+
+/** Memory for a record that is kept. One of acks alone may be kept for hours, and must not hold the memory of its neighbours meanwhile. */
+export function place(bytes: number, ackOnly: boolean): Buffer {
+  return ackOnly ? Buffer.allocUnsafeSlow(bytes) : cut(bytes)
 }
 
 const RELEASED: SentRecord = { number: -1, sealed: false, payload: Buffer.alloc(0), ackOnly: true, sentAt: 0, deliveredBefore: 0 }

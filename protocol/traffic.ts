@@ -21,13 +21,13 @@ import {
   writeOpen,
 } from './frames.ts'
 import { readExtension, readFields } from './head.ts'
-import { type Lane, RECORD_HEADROOM_BYTES } from './lane.ts'
+import { type Lane, place, RECORD_HEADROOM_BYTES } from './lane.ts'
 import { isStanding, LaneStream, type StreamDesk } from './lane-stream.ts'
 import { ACK_AFTER_MS, RECORD_PAYLOAD_MAX_BYTES, SERVICE_NAME_MAX_BYTES } from './limits.ts'
 import { type Policy, readSettings, type Settings } from './messages.ts'
 import { Outbox } from './outbox.ts'
 import { Reader } from './reader.ts'
-import { cut, keep } from './slab.ts'
+import { keep } from './slab.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from './stream.ts'
 import type { Clock } from './clock.ts'
 import { Turns } from './turns.ts'
@@ -213,7 +213,7 @@ export class Traffic implements StreamDesk {
     const turns = urgent ? this.urgentTurns : this.turns
     if (outbox.empty && turns.empty) return false
     const sealed = urgent || this.owner.policy === 'always'
-    const piece = sealed ? plain : cut(plain.length)
+    const piece = sealed ? plain : place(plain.length, false)
     const start = RECORD_HEADROOM_BYTES
     const afterAck = this.writeAck(piece, start)
     const at = this.fillWithTurns(turns, piece, outbox.take(piece, afterAck))
@@ -247,7 +247,7 @@ export class Traffic implements StreamDesk {
   private sendAckAlone(now: number): void {
     if (!this.lane.attached) return
     const sealed = this.owner.policy === 'always'
-    const piece = sealed ? plain : cut(RECORD_HEADROOM_BYTES + ACK_MAX_BYTES)
+    const piece = sealed ? plain : place(RECORD_HEADROOM_BYTES + ACK_MAX_BYTES, true)
     const at = this.writeAck(piece, RECORD_HEADROOM_BYTES)
     this.ackNow = false
     if (at > RECORD_HEADROOM_BYTES) this.lane.send(piece, RECORD_HEADROOM_BYTES, at, sealed, true, now)
