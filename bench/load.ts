@@ -145,3 +145,46 @@ export async function firstBytes(target: Target, times: number): Promise<number[
   }
   return all
 }
+
+/** A download of /file that is read no faster than it should be. */
+export interface Drip {
+  /** Its head has come. */
+  readonly begun: Promise<void>
+  soFar(): { bytes: number; elapsedMs: number }
+  cut(): void
+}
+
+const DRIP_EVERY_MS = 50
+
+export function startDownload(target: Target, bytesPerSecond: number): Drip {
+  const began = performance.now()
+  let bytes = 0
+  const socket = connect({ port: target.port, host: '127.0.0.1' })
+  socket.write(`GET /file HTTP/1.1\r\nHost: ${target.host}\r\n\r\n`)
+  const begun = new Promise<void>((resolve, reject) => {
+    socket.once('data', (chunk: Buffer) => {
+      const line = chunk.toString('latin1', 0, 12)
+      if (line === 'HTTP/1.1 200') resolve()
+      else reject(new Error(`the download was answered ${line}`))
+    })
+    socket.once('error', reject)
+  })
+  // Before the cut nothing may end it: who waits for bytes would wait for ever.
+  socket.on('error', () => undefined)
+  socket.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    if (bytes > allowed()) socket.pause()
+  })
+  const allowed = (): number => ((performance.now() - began) / 1_000) * bytesPerSecond
+  const timer = setInterval(() => {
+    if (bytes <= allowed()) socket.resume()
+  }, DRIP_EVERY_MS)
+  return {
+    begun,
+    soFar: () => ({ bytes, elapsedMs: performance.now() - began }),
+    cut: () => {
+      clearInterval(timer)
+      socket.resetAndDestroy()
+    },
+  }
+}

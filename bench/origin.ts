@@ -7,16 +7,16 @@ import type { Processes, Running } from '../dev/processes.ts'
 
 const SMALL_BODY = 'x'.repeat(99)
 
-export async function startOrigin(processes: Processes, dir: string, port: number, fileBytes: number): Promise<Running> {
+export async function startOrigin(processes: Processes, dir: string, port: number, fileBytes: number, within?: readonly string[]): Promise<Running> {
   mkdirSync(join(dir, 'files/sink'), { recursive: true })
   const file = await open(join(dir, 'files/file'), 'w')
-  // Written, not sparse: what is read is in the page cache, as a file just served would be.
-  const chunk = Buffer.alloc(Math.min(fileBytes, 1024 * 1024), 'postern ')
-  for (let left = fileBytes; left > 0; left -= chunk.length) await file.write(chunk, 0, Math.min(left, chunk.length))
+  // Sparse: the kernel makes its pages on the first read and keeps them, as it would of a file just served.
+  await file.truncate(fileBytes)
   await file.close()
   return startNginx(processes, 'origin', {
     dir,
     port,
+    ...(within === undefined ? {} : { within }),
     http: `  server {
     listen 127.0.0.1:${String(port)} backlog=4096;
     root ${dir}/files;

@@ -1,5 +1,5 @@
 // Starts an nginx of our own: one configuration from parts, everything it writes in one folder, no daemon.
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { accepts, type Processes, run, type Running } from './processes.ts'
 
@@ -13,7 +13,8 @@ export interface NginxParts {
   /** A port that it listens on when it is ready. */
   port: number
   accessLog?: boolean
-  show?: (line: string) => void
+  /** A command to run it by (dev/processes.ts). */
+  within?: readonly string[]
 }
 
 /** The line that loads njs, from where this nginx keeps its modules. */
@@ -49,7 +50,8 @@ ${temporary}
 ${parts.http}
 }
 `)
-  const running = processes.start(name, 'nginx', ['-p', dir, '-c', join(dir, 'nginx.conf'), '-e', 'stderr', '-g', 'daemon off;'], parts.show === undefined ? {} : { show: parts.show })
-  await processes.until(running, `connection on port ${String(parts.port)}`, () => accepts({ port: parts.port }))
+  const running = processes.start(name, 'nginx', ['-p', dir, '-c', join(dir, 'nginx.conf'), '-e', 'stderr', '-g', 'daemon off;'], parts.within === undefined ? {} : { within: parts.within })
+  // In another network namespace nobody can ask: nginx writes its pid file when it listens.
+  await processes.until(running, `connection on port ${String(parts.port)}`, () => (parts.within === undefined ? accepts({ port: parts.port }) : existsSync(join(dir, 'nginx.pid'))))
   return running
 }

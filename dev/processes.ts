@@ -14,14 +14,18 @@ export interface Running {
   readonly pid: number
   log(): string
   readonly exited: boolean
+  /** Its output was shown as it came. */
+  readonly shown: boolean
   /** SIGTERM, then after a while SIGKILL. */
   stop(): Promise<void>
 }
 
 export interface StartOptions {
   env?: Record<string, string>
-  /** Shows each line as it comes, with the name before it. */
+  /** Is told each line as it comes. */
   show?: (line: string) => void
+  /** A command to run it by: `['ip', 'netns', 'exec', NAME]`. */
+  within?: readonly string[]
 }
 
 export class Processes {
@@ -31,8 +35,10 @@ export class Processes {
   onDeath: (process: Running, how: string) => void = () => undefined
 
   start(name: string, command: string, args: readonly string[], options: StartOptions = {}): Running {
+    if (this.stopping) throw new Error(`${name} is not started: everything stops`)
+    const [program = command, ...rest] = [...(options.within ?? []), command, ...args]
     // A group of its own: Ctrl-C on the terminal comes to us alone, and we stop the others in order.
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env }, detached: true })
+    const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env }, detached: true })
     let log = ''
     const take = (text: string): void => {
       log = (log + text).slice(-LOG_MAX_BYTES)
@@ -58,6 +64,7 @@ export class Processes {
     const running = {
       name,
       pid: child.pid ?? 0,
+      shown: options.show !== undefined,
       log: () => log,
       get exited() {
         return exited

@@ -62,13 +62,13 @@ export async function prepareEdge(dir: string): Promise<void> {
 }
 
 /** The parts of an nginx configuration that serve visitors and agents on one port, with the includes of `dir`/edge. */
-export async function edgeParts(dir: string, port: number): Promise<{ main: string; http: string }> {
+export async function edgeParts(dir: string, port: number, address = '127.0.0.1'): Promise<{ main: string; http: string }> {
   const edge = join(dir, 'edge')
   return {
     main: await loadNjs(),
     http: `  include ${edge}/postern-http.conf;
   server {
-    listen 127.0.0.1:${String(port)} default_server backlog=4096 so_keepalive=on;
+    listen ${address}:${String(port)} default_server backlog=4096 so_keepalive=on;
     include ${edge}/postern-server.conf;
     include ${edge}/postern-agents.conf;
     location / { try_files "" @postern; }

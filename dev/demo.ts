@@ -1,0 +1,106 @@
+// `npm run demo`: all parts of Postern on this machine, publishing a sample service or an origin of one's own, until Ctrl-C; then nothing of it is left.
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { startNginx } from './nginx.ts'
+import { accepts, Processes } from './processes.ts'
+import { startSampleService } from './sample-service.ts'
+import { edgeParts, prepareEdge, startAgent, startGateway } from './stack.ts'
+
+const USAGE = `usage: npm run demo [-- OPTIONS]
+  --origin URL       publish this HTTP service instead of the sample
+  --host NAME        the public hostname (default demo.localhost)
+  --port N           nginx's port on 127.0.0.1 (default 8080)
+  --channel KIND     how the agent carries its session (default websocket)
+  --proxy URL        the agent goes through this proxy
+  --connections N    channels at once (default 1)
+  --policy WORD      payload sealed: always or never (default always)`
+
+interface Options {
+  origin: string | undefined
+  host: string
+  port: number
+  policy: 'always' | 'never'
+  /** What only the agent knows: given on to its command, which says what it does not do. */
+  agent: string[]
+}
+
+function readOptions(argv: readonly string[]): Options {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      origin: { type: 'string' }, host: { type: 'string' }, port: { type: 'string' }, channel: { type: 'string' },
+      proxy: { type: 'string' }, connections: { type: 'string' }, policy: { type: 'string' },
+    },
+  })
+  const port = Number(values.port ?? 8080)
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new Error('--port takes a number from 1 to 65535')
+  const connections = Number(values.connections ?? 1)
+  if (!Number.isInteger(connections) || connections < 1) throw new Error('--connections takes a whole number of at least 1')
+  if (values.origin !== undefined && !URL.canParse(values.origin)) throw new Error('--origin takes a URL, such as http://127.0.0.1:3000')
+  const policy = values.policy ?? 'always'
+  if (policy !== 'always' && policy !== 'never') throw new Error('--policy takes always or never')
+  const channel = values.channel ?? 'websocket'
+  return {
+    origin: values.origin,
+    host: (values.host ?? 'demo.localhost').toLowerCase(),
+    port,
+    policy,
+    agent: [
+      ...(channel === 'websocket' ? [] : ['--channel', channel]),
+      ...(values.proxy === undefined ? [] : ['--proxy', values.proxy]),
+      ...(connections === 1 ? [] : ['--connections', String(connections)]),
+    ],
+  }
+}
+
+async function demo(options: Options): Promise<void> {
+  if (await accepts({ port: options.port })) throw new Error(`something listens on port ${String(options.port)} already: choose another with --port`)
+  const dir = mkdtempSync(join(tmpdir(), 'postern-demo-'))
+  const processes = new Processes()
+  const sample = options.origin === undefined ? await startSampleService() : undefined
+
+  // The one way out: from a signal, a death among the parts, or a start that failed.
+  let leaving: Promise<never> | undefined
+  const leave = (code: number): Promise<never> => (leaving ??= processes.stopAll().then(() => {
+    sample?.stop()
+    rmSync(dir, { recursive: true, force: true })
+    process.exit(code)
+  }))
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void leave(0))
+  processes.onDeath = (dead, how) => {
+    console.error(`${dead.name} ended by itself (${how})${dead.shown ? '' : `; its log:\n${dead.log()}`}`)
+    void leave(1)
+  }
+
+  try {
+    const show = (name: string) => (line: string): void => console.log(`${name.padEnd(7)} ${line}`)
+    const url = `http://127.0.0.1:${String(options.port)}`
+    const gateway = await startGateway(processes, { dir, publicUrl: url, policy: options.policy, show: show('gateway') })
+    await prepareEdge(dir)
+    mkdirSync(join(dir, 'nginx'))
+    await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port: options.port, accessLog: true, ...(await edgeParts(dir, options.port)) })
+    await startAgent(processes, gateway, {
+      id: 'demo', service: 'demo', host: options.host, target: options.origin ?? `http://127.0.0.1:${String(sample?.port)}`,
+      policy: options.policy, more: options.agent, show: show('agent'),
+    })
+  } catch (error) {
+    if (leaving === undefined) console.error(error instanceof Error ? error.message : error)
+    await leave(1)
+  }
+  const address = `http://${options.host}:${String(options.port)}/`
+  console.log(`\nA browser or curl finds the service at ${address}`)
+  if (!options.host.endsWith('localhost')) console.log(`(no name of this machine? curl --header 'Host: ${options.host}' http://127.0.0.1:${String(options.port)}/)`)
+  console.log('Ctrl-C stops everything and leaves nothing behind.')
+  console.log(`ready ${address}`)
+}
+
+let options: Options
+try {
+  options = readOptions(process.argv.slice(2))
+} catch (error) {
+  console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`)
+  process.exit(2)
+}
+await demo(options)
