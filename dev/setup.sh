@@ -90,6 +90,8 @@ installed=node_modules/.package-lock.json
 if [ ! -f "$installed" ] || [ -n "$(find package-lock.json -newer "$installed")" ]; then
   command -v npm >/dev/null || { echo 'setup: this needs Node.js 20 or later with npm' >&2; exit 2; }
   echo 'setup: npm ci' >&2
+  # npm puts our own Node before the machine's; but its settings lie beside the machine's, and it is about to be replaced.
+  PATH=$(printf %s "$PATH" | tr : '\n' | grep -v '/node_modules/' | paste -s -d :)
   quietly npm ci --no-audit --no-fund || failed 'npm ci failed'
   # tap puts its test class together for the plugins of .taprc; left to its first run, that run fails.
   quietly node_modules/.bin/node node_modules/.bin/tap build || failed 'tap build failed'
