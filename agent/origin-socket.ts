@@ -1,0 +1,49 @@
+// Dials an origin: one socket, plain, TLS or unix, with half-close kept.
+import net from 'node:net'
+import tls from 'node:tls'
+import type { buildConnector } from 'undici'
+import type { Target } from './target.ts'
+
+/** An origin is near: one that has not taken a connection by now is down or filtered. */
+const CONNECT_TIMEOUT_MS = 10_000
+
+/**
+ * How undici gets its sockets. Its own connector would ask for the certificate of the name in the Host field, which is
+ * the public one; the certificate must be the target's.
+ */
+export function originConnector(target: Target, verifyTls: boolean): buildConnector.connector {
+  return (_options, callback) => {
+    const socket = dial(target, verifyTls)
+    socket.setNoDelay(true)
+    const timer = setTimeout(() => socket.destroy(Object.assign(new Error('the origin did not take the connection in time'), { code: 'ETIMEDOUT' })), CONNECT_TIMEOUT_MS)
+    const failed = (error: Error): void => {
+      clearTimeout(timer)
+      callback(error, null)
+    }
+    socket.once('error', failed)
+    socket.once(target.tls ? 'secureConnect' : 'connect', () => {
+      clearTimeout(timer)
+      socket.off('error', failed)
+      socket.on('error', nameReset)
+      callback(null, socket)
+    })
+  }
+}
+
+function dial(target: Target, verifyTls: boolean): net.Socket {
+  const { hostname: host, port } = target
+  if (target.socketPath !== undefined) return net.connect({ path: target.socketPath, allowHalfOpen: true })
+  if (!target.tls) return net.connect({ host, port, allowHalfOpen: true })
+  const servername = net.isIP(host) === 0 ? { servername: host } : {}
+  // allowHalfOpen is taken by tls.connect though its type does not say so.
+  const options: tls.ConnectionOptions & { allowHalfOpen: boolean } = { host, port, ...servername, allowHalfOpen: true, ALPNProtocols: ['http/1.1'], rejectUnauthorized: verifyTls }
+  return tls.connect(options)
+}
+
+/** What a reset is called from here on. */
+export const RESET_CODE = 'EORIGINRESET'
+
+/** undici takes an ECONNRESET for the proper end of a body that ends with its connection: a short body would look whole. Listening first, we rename it. */
+function nameReset(error: NodeJS.ErrnoException): void {
+  if (error.code === 'ECONNRESET') error.code = RESET_CODE
+}

@@ -1,0 +1,81 @@
+// An origin: the local HTTP server behind a service, its kept connections, and how many exchanges it is given at once.
+import { Pool } from 'undici'
+import { type ErrorCode, errors, PosternError } from '../protocol/errors.ts'
+import { HEAD_MAX_BYTES } from '../protocol/limits.ts'
+import type { Opening, Stream, StreamEvents } from '../protocol/stream.ts'
+import { OriginExchange } from './origin-exchange.ts'
+import { originRequest } from './origin-fields.ts'
+import { originConnector } from './origin-socket.ts'
+import type { Target } from './target.ts'
+
+/** Connections to one origin: an event stream keeps one for itself, and so does a websocket. Above, requests wait for one. */
+const ORIGIN_CONNECTIONS_MAX_COUNT = 1_024
+/** Requests that wait for a connection; further ones are refused, for another agent to take. */
+const ORIGIN_WAITING_MAX_COUNT = 1_024
+/** Idle connections are closed by us before the origin does: node:http closes after 5 s, and a request on a connection that is being closed is lost. */
+const ORIGIN_KEEP_ALIVE_MS = 4_000
+
+export interface OriginOptions {
+  readonly target: Target
+  /** What the origin is to see as Host, instead of what the visitor asked for. */
+  readonly hostHeader?: string | undefined
+  /** False: any certificate of the origin will do. */
+  readonly verifyTls?: boolean | undefined
+  /** Told of every exchange that failed for the origin's sake. For people: holds nothing of the exchange. */
+  readonly onTrouble?: ((code: ErrorCode, detail: string) => void) | undefined
+}
+
+export class Origin {
+  readonly target: Target
+  /** Exchanges that it was given and that are not over. */
+  active = 0
+  private readonly pool: Pool
+  private readonly options: OriginOptions
+
+  private readonly onOver: () => void
+
+  /** `onOver`: an exchange is over; `active` says how many are left. */
+  constructor(options: OriginOptions, onOver: () => void) {
+    this.options = options
+    this.onOver = onOver
+    this.target = options.target
+    this.pool = new Pool(options.target.origin, {
+      connections: ORIGIN_CONNECTIONS_MAX_COUNT,
+      pipelining: 1,
+      allowH2: false,
+      bodyTimeout: 0,
+      headersTimeout: 0,
+      keepAliveTimeout: ORIGIN_KEEP_ALIVE_MS,
+      maxHeaderSize: HEAD_MAX_BYTES,
+      connect: originConnector(options.target, options.verifyTls ?? true),
+    })
+  }
+
+  /** Carries an exchange. Returns what its stream is to tell, or why it was not begun. */
+  take(opening: Opening, stream: Stream): StreamEvents | ErrorCode {
+    if (this.active >= ORIGIN_CONNECTIONS_MAX_COUNT + ORIGIN_WAITING_MAX_COUNT) return errors.refused
+    try {
+      const request = originRequest(opening.fields, this.options.hostHeader)
+      return new OriginExchange(this, this.pool, request, opening, stream)
+    } catch (error) {
+      if (error instanceof PosternError) return error.code
+      throw error
+    }
+  }
+
+  /** Told by an exchange, once: it is over and holds no connection. */
+  over(): void {
+    this.active--
+    this.onOver()
+  }
+
+  /** Told by an exchange that it failed. */
+  trouble(code: ErrorCode, detail: string): void {
+    if (code.fault === 'origin') this.options.onTrouble?.(code, detail)
+  }
+
+  /** Breaks what is still under way. */
+  async close(): Promise<void> {
+    await this.pool.destroy()
+  }
+}
