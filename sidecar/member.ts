@@ -1,0 +1,110 @@
+// A session as the gateway knows it: whose it is, what its agent says it serves, and the gateway's end of its control stream (SPEC §10).
+import { type ControlMessage, ControlReader, encodeControl, type ServedService } from '../protocol/control.ts'
+import type { ErrorCode } from '../protocol/errors.ts'
+import type { Session } from '../protocol/session.ts'
+import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents } from '../protocol/stream.ts'
+
+export interface MemberFacts {
+  readonly session: Session
+  readonly agentId: string
+  /** 32 hexadecimal digits, the same as long as the agent's process lives. */
+  readonly instance: string
+  /** The registration record that its secret was proved against. */
+  readonly record: string
+  /** Where its first channel came from, for people. */
+  readonly peer: string
+  /** When it logged in, on the gateway's clock. */
+  readonly since: number
+}
+
+export class Member implements StreamEvents {
+  readonly session: Session
+  readonly agentId: string
+  readonly instance: string
+  readonly record: string
+  readonly peer: string
+  readonly since: number
+  /** What its agent says it serves. */
+  claims: readonly string[] = []
+  /** What of that it may serve: the index's business (serving.ts). */
+  serving: readonly string[] = []
+  private readonly onClaims: (member: Member) => void
+  private readonly reader = new ControlReader()
+  private control: Stream | undefined
+  private told: readonly ServedService[]
+  /** The stream takes no more at the moment: what is to be said when it does again. */
+  private blocked = false
+  private wanted: readonly ServedService[] | undefined
+
+  /** `onClaims` is called when `claims` changed. */
+  constructor(facts: MemberFacts, onClaims: (member: Member) => void) {
+    this.session = facts.session
+    this.agentId = facts.agentId
+    this.instance = facts.instance
+    this.record = facts.record
+    this.peer = facts.peer
+    this.since = facts.since
+    this.told = facts.session.terms.services
+    this.onClaims = onClaims
+  }
+
+  /** Takes the control stream that the agent opened; false if it has one. */
+  openControl(opening: Opening, stream: Stream): boolean {
+    if (this.control !== undefined) return false
+    this.control = stream
+    stream.sendHead(NO_FIELDS, undefined, false)
+    this.onData(opening.body)
+    return true
+  }
+
+  /** Tells the agent what it may serve from now on, if that differs from what it knows. One that does not listen hears only the last word. */
+  push(services: readonly ServedService[]): void {
+    if (this.control === undefined) return
+    if (this.blocked) {
+      this.wanted = services
+      return
+    }
+    if (JSON.stringify(services) === JSON.stringify(this.told)) return
+    this.told = services
+    this.blocked = !this.control.write(encodeControl({ services }))
+  }
+
+  onHead(_fields: Fields): void {}
+
+  // What the reader throws ends the session: an agent that speaks garbage to us is not to be trusted with more.
+  onData(chunk: Uint8Array): void {
+    if (chunk.length === 0) return
+    for (const message of this.reader.push(chunk)) this.hear(message)
+    this.control?.consumed(chunk.length)
+  }
+
+  /** An agent that has no more to say serves nothing more. */
+  onEnd(): void {
+    this.claim([])
+    this.control?.end()
+    this.control = undefined
+  }
+
+  onStop(): void {}
+
+  onReset(_code: ErrorCode): void {
+    this.control = undefined
+    this.claim([])
+  }
+
+  onDrain(): void {
+    this.blocked = false
+    const services = this.wanted
+    this.wanted = undefined
+    if (services !== undefined) this.push(services)
+  }
+
+  private hear(message: ControlMessage): void {
+    if ('serves' in message) this.claim(message.serves)
+  }
+
+  private claim(names: readonly string[]): void {
+    this.claims = names
+    this.onClaims(this)
+  }
+}
