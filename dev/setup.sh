@@ -4,12 +4,14 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-edge='nginx libnginx-mod-http-js'
+# Of our own Node: it is linked with it, and a small Debian does not have it.
+node=libatomic1
+edge="$node nginx libnginx-mod-http-js"
 case $1 in
   demo) packages=$edge ;;
   test | test-long) packages="$edge git openssl iproute2 chromium wrk openssh-server openssh-client" ;;
   bench) packages="$edge wrk openssh-server openssh-client iproute2" ;;
-  check | build) packages= ;;
+  check | build) packages=$node ;;
   *) echo "setup: no such command: $1" >&2; exit 2 ;;
 esac
 
@@ -38,7 +40,7 @@ if command -v dpkg-query >/dev/null; then
   for package in $packages; do
     is_installed "$package" || missing="$missing $package"
   done
-elif [ -n "$packages" ]; then
+else
   # Not Debian: the programs are asked for by name and whoever runs this knows how to get them.
   for program in nginx $(case $1 in test*) echo git openssl ip chromium wrk sshd ssh ;; bench) echo wrk sshd ssh ip ;; esac); do
     command -v "$program" >/dev/null || missing="$missing $program"
@@ -85,9 +87,9 @@ if [ -n "$missing" ]; then
   fi
 fi
 
-# npm writes its own copy of the lock last of all: older than ours or absent means that node_modules is not what the lock says.
-installed=node_modules/.package-lock.json
-if [ ! -f "$installed" ] || [ -n "$(find package-lock.json -newer "$installed")" ]; then
+# Written last of all: absent, or older than the lock, means that node_modules is not what the lock says.
+complete=node_modules/.set-up
+if [ ! -f "$complete" ] || [ -n "$(find package-lock.json -newer "$complete")" ]; then
   command -v npm >/dev/null || { echo 'setup: this needs Node.js 20 or later with npm' >&2; exit 2; }
   echo 'setup: npm ci' >&2
   # npm puts our own Node before the machine's; but its settings lie beside the machine's, and it is about to be replaced.
@@ -95,4 +97,5 @@ if [ ! -f "$installed" ] || [ -n "$(find package-lock.json -newer "$installed")"
   quietly npm ci --no-audit --no-fund || failed 'npm ci failed'
   # tap puts its test class together for the plugins of .taprc; left to its first run, that run fails.
   quietly node_modules/.bin/node node_modules/.bin/tap build || failed 'tap build failed'
+  touch "$complete"
 fi
