@@ -1,0 +1,94 @@
+// The command line of `postern`, read strictly into what is to be done.
+import { parseArgs } from 'node:util'
+import { SettingsError } from './settings.ts'
+
+export type Command =
+  | { readonly command: 'help' | 'version' }
+  | { readonly command: 'http'; readonly target: string; readonly names: readonly string[] | undefined; readonly hostHeader: string | undefined; readonly insecureOrigin: boolean } & Common
+  | { readonly command: 'start'; readonly file: string } & Common
+  | { readonly command: 'check'; readonly file: string }
+
+interface Common {
+  readonly join: string | undefined
+  readonly joinFile: string | undefined
+  readonly once: boolean
+  readonly json: boolean
+}
+
+export const HELP = `Publishes local HTTP services through a Postern gateway.
+
+usage:
+  postern http TARGET [options]     serve TARGET: 3000, host:9000, https://localhost:8443, unix:/path
+  postern start -c FILE [options]   serve what FILE (postern.yaml) names
+  postern check -c FILE             say whether FILE is right, and do nothing
+
+options:
+  --join STRING        the join string; others can see it in the list of processes
+  --join-file FILE     a file that holds it (POSTERN_JOIN_FILE; POSTERN_JOIN is the string itself)
+  --service NAME       http: serve only this service of the agent's; may be repeated
+  --host-header VALUE  http: what the origin sees as Host (default: what the visitor asked for)
+  --insecure-origin    http: take any certificate of an https target
+  --once               give up when the gateway can not be reached at the first try (exit code 4)
+  --json               one JSON object a line, even on a terminal
+  --help, --version
+
+Flags go before the environment, that before the file. Without a join string \`postern http\` asks for it on a terminal.
+The first SIGINT or SIGTERM lets requests under way finish (30 s), the second ends at once.
+exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 refused by the gateway, 4 unreachable (--once)
+`
+
+const COMMON = { join: { type: 'string' }, 'join-file': { type: 'string' }, once: { type: 'boolean' }, json: { type: 'boolean' } } as const
+const ONLY = { help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'V' } } as const
+const HTTP = { ...COMMON, ...ONLY, service: { type: 'string', multiple: true }, 'host-header': { type: 'string' }, 'insecure-origin': { type: 'boolean' } } as const
+const START = { ...COMMON, ...ONLY, config: { type: 'string', short: 'c' } } as const
+const CHECK = { ...ONLY, config: { type: 'string', short: 'c' } } as const
+
+/** Reads the arguments after the program's name. Throws a {@link SettingsError}. */
+export function readCommand(argv: readonly string[]): Command {
+  const [name, ...rest] = argv
+  if (name === undefined) throw new SettingsError('what is to be done? Try postern --help')
+  if (name === '--help' || name === '-h' || name === 'help') return { command: 'help' }
+  if (name === '--version' || name === '-V' || name === 'version') return { command: 'version' }
+  try {
+    if (name === 'http') return readHttp(rest)
+    if (name === 'start') return readStart(rest)
+    if (name === 'check') return readCheck(rest)
+  } catch (error) {
+    if (error instanceof SettingsError) throw error
+    throw new SettingsError(error instanceof Error ? error.message : String(error))
+  }
+  throw new SettingsError(`${JSON.stringify(name)} is no command; there are http, start and check`)
+}
+
+function readHttp(args: string[]): Command {
+  const { values, positionals } = parseArgs({ args, options: HTTP, allowPositionals: true })
+  if (values.help === true) return { command: 'help' }
+  if (values.version === true) return { command: 'version' }
+  const [target, ...more] = positionals
+  if (target === undefined) throw new SettingsError('postern http needs a target: 3000, host:9000, https://localhost:8443 or unix:/path')
+  if (more.length > 0) throw new SettingsError(`one target is served, not also ${JSON.stringify(more[0])}`)
+  return { command: 'http', target, names: values.service, hostHeader: values['host-header'], insecureOrigin: values['insecure-origin'] === true, ...common(values) }
+}
+
+function readStart(args: string[]): Command {
+  const { values } = parseArgs({ args, options: START })
+  if (values.help === true) return { command: 'help' }
+  if (values.version === true) return { command: 'version' }
+  return { command: 'start', file: needFile(values.config), ...common(values) }
+}
+
+function readCheck(args: string[]): Command {
+  const { values } = parseArgs({ args, options: CHECK })
+  if (values.help === true) return { command: 'help' }
+  if (values.version === true) return { command: 'version' }
+  return { command: 'check', file: needFile(values.config) }
+}
+
+function needFile(file: string | undefined): string {
+  if (file === undefined) throw new SettingsError('which file? -c postern.yaml')
+  return file
+}
+
+function common(values: { join?: string; 'join-file'?: string; once?: boolean; json?: boolean }): Common {
+  return { join: values.join, joinFile: values['join-file'], once: values.once === true, json: values.json === true }
+}

@@ -1,0 +1,72 @@
+// Where the join string comes from: flag, environment, file, or a question on a terminal that shows nothing of the answer.
+import { readFileSync } from 'node:fs'
+import type { ReadStream, WriteStream } from 'node:tty'
+import { decodeJoin, type Join } from '../protocol/join.ts'
+import { SettingsError } from './settings.ts'
+
+/** In the order in which they are asked. */
+export interface JoinSources {
+  readonly flag: string | undefined
+  readonly flagFile: string | undefined
+  readonly environment: string | undefined
+  readonly environmentFile: string | undefined
+  readonly setting: string | undefined
+  readonly settingFile: string | undefined
+}
+
+/** A join string is some 300 bytes. */
+const ANSWER_MAX_CHARACTERS = 4_096
+/** ESC [ 200 ~ and ESC [ 201 ~: what a terminal puts around pasted text. */
+const PASTED = /\p{Cc}\[20[01]~/u
+
+/** The join string of the first source that is there; undefined if none is. Throws a {@link SettingsError}. */
+export function findJoin(sources: JoinSources): Join | undefined {
+  const word =
+    sources.flag ?? fromFile(sources.flagFile) ?? sources.environment ?? fromFile(sources.environmentFile) ?? sources.setting ?? fromFile(sources.settingFile)
+  return word === undefined ? undefined : readJoin(word)
+}
+
+/** Reads a join string. Throws a {@link SettingsError}, which holds nothing of it. */
+export function readJoin(word: string): Join {
+  try {
+    return decodeJoin(word)
+  } catch (error) {
+    throw new SettingsError(error instanceof Error ? error.message : String(error))
+  }
+}
+
+function fromFile(path: string | undefined): string | undefined {
+  if (path === undefined) return undefined
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new SettingsError(`the join string can not be read: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+/** Asks on a terminal, without echo. Resolves undefined when the person gives up (Ctrl-C, Ctrl-D). */
+export function askForJoin(input: ReadStream, output: WriteStream): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    output.write('join string (not shown): ')
+    let answer = ''
+    const done = (result: string | undefined): void => {
+      input.off('data', take)
+      input.setRawMode(false)
+      input.pause()
+      output.write('\n')
+      resolve(result)
+    }
+    const take = (chunk: Buffer): void => {
+      for (const character of chunk.toString('latin1')) {
+        if (character === '\r' || character === '\n') return done(answer)
+        if (character === '\x03' || character === '\x04') return done(undefined)
+        if (character === '\x7f' || character === '\b') answer = answer.slice(0, -1)
+        // A terminal that brackets what is pasted sends escape sequences; none of their letters is lost, so they must go as a whole.
+        else if (answer.length < ANSWER_MAX_CHARACTERS) answer = (answer + character).replace(PASTED, '')
+      }
+    }
+    input.setRawMode(true)
+    input.on('data', take)
+    input.resume()
+  })
+}

@@ -1,0 +1,92 @@
+// What an agent is told to serve: postern.yaml, read strictly, and the options of the command line put on top of it.
+import { readFileSync } from 'node:fs'
+import { parse, YAMLParseError } from 'yaml'
+import type { OriginOptions } from './origin.ts'
+import { parseTarget } from './target.ts'
+
+/** Said wrong by whoever started the agent: exit code 2. */
+export class SettingsError extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'SettingsError'
+  }
+}
+
+/** postern.yaml, checked. */
+export interface AgentFile {
+  readonly join: string | undefined
+  readonly joinFile: string | undefined
+  readonly services: ReadonlyMap<string, OriginOptions>
+}
+
+const TOP = ['join', 'join_file', 'host_header', 'insecure_origin', 'services'] as const
+const SERVICE = ['target', 'host_header', 'insecure_origin'] as const
+const SERVICE_NAME = /^[a-z0-9][a-z0-9-]{0,62}$/
+/** A configuration of thousands of services stays below this. */
+const FILE_MAX_BYTES = 1_048_576
+const HOST = /^[\x21-\x7e]+$/
+
+/** Reads and checks a file. Throws a {@link SettingsError} that names file and key. */
+export function readAgentFile(path: string, platform: NodeJS.Platform): AgentFile {
+  const wrong = (message: string): SettingsError => new SettingsError(`${path}: ${message}`)
+  let text: string
+  try {
+    text = readFileSync(path, 'utf8')
+  } catch (error) {
+    throw wrong(error instanceof Error ? error.message : String(error))
+  }
+  if (text.length > FILE_MAX_BYTES) throw wrong('too large for a configuration')
+  let parsed: unknown
+  try {
+    parsed = parse(text, { maxAliasCount: 0 })
+  } catch (error) {
+    throw wrong(error instanceof YAMLParseError ? error.message : 'aliases are not allowed')
+  }
+  const top = mapping(parsed, TOP, '', wrong)
+  const services = new Map<string, OriginOptions>()
+  const named = top.services
+  if (typeof named !== 'object' || named === null || Array.isArray(named)) throw wrong('`services` must name each service and its target')
+  for (const [name, value] of Object.entries(named)) {
+    const key = `services.${name}`
+    if (!SERVICE_NAME.test(name)) throw wrong(`\`${key}\`: a service's name is of a-z, 0-9 and -`)
+    const service = typeof value === 'object' && value !== null ? mapping(value, SERVICE, `${key}.`, wrong) : { target: value as unknown }
+    const target = service.target
+    if (typeof target !== 'string' && typeof target !== 'number') throw wrong(`\`${key}\` has no target`)
+    try {
+      services.set(name, {
+        target: parseTarget(String(target), platform),
+        hostHeader: host(service.host_header ?? top.host_header),
+        verifyTls: !flag(service.insecure_origin ?? top.insecure_origin),
+      })
+    } catch (error) {
+      throw wrong(`\`${key}\`: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  }
+  if (services.size === 0) throw wrong('`services` is empty: there is nothing to serve')
+  return { join: optionalText(top.join, 'join', wrong), joinFile: optionalText(top.join_file, 'join_file', wrong), services }
+}
+
+function mapping<Key extends string>(value: unknown, keys: readonly Key[], prefix: string, wrong: (message: string) => Error): Partial<Record<Key, unknown>> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong(prefix === '' ? 'it holds no settings' : `\`${prefix.slice(0, -1)}\` is no mapping`)
+  for (const key of Object.keys(value)) {
+    if (!(keys as readonly string[]).includes(key)) throw wrong(`\`${prefix}${key}\` is no setting; there are ${keys.join(', ')}`)
+  }
+  return value as Partial<Record<Key, unknown>>
+}
+
+function optionalText(value: unknown, key: string, wrong: (message: string) => Error): string | undefined {
+  if (value !== undefined && (typeof value !== 'string' || value === '')) throw wrong(`\`${key}\` is no text`)
+  return value as string | undefined
+}
+
+/** Checks what the origin is to see as Host. */
+export function host(value: unknown): string | undefined {
+  if (value === undefined) return undefined
+  if (typeof value !== 'string' || !HOST.test(value)) throw new SettingsError('host_header is no host')
+  return value
+}
+
+function flag(value: unknown): boolean {
+  if (value !== undefined && typeof value !== 'boolean') throw new SettingsError('insecure_origin is true or false')
+  return value === true
+}

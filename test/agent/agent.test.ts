@@ -1,0 +1,178 @@
+// The agent logs in, serves what it may, and comes back to the same session when its channel breaks.
+import t from 'tap'
+import { Agent, type AgentEvent } from '../../agent/agent.ts'
+import { processEnvironment } from '../../agent/environment.ts'
+import type { Services } from '../../agent/offering.ts'
+import { parseTarget } from '../../agent/target.ts'
+import { errors } from '../../protocol/errors.ts'
+import { decodeJoin, encodeJoin } from '../../protocol/join.ts'
+import { type Ends, startOrigin } from '../harness/origin.ts'
+import { until } from '../harness/until.ts'
+import { startGate } from './gate.ts'
+
+class Watched {
+  readonly events: AgentEvent[] = []
+  readonly agent: Agent
+
+  constructor(t: Ends, join: string, services: Services) {
+    this.agent = new Agent({ join: decodeJoin(join), services, environment: processEnvironment(), userAgent: 'test', onEvent: (event) => this.events.push(event) })
+    t.teardown(() => this.agent.close())
+  }
+
+  count(name: AgentEvent['event']): number {
+    return this.events.filter(({ event }) => event === name).length
+  }
+
+  async saw(name: AgentEvent['event'], times = 1): Promise<AgentEvent> {
+    await until(`${name}, ${String(times)} times`, () => this.count(name) >= times, { logs: () => this.events.map((event) => JSON.stringify(event)).join('\n') })
+    return this.events.findLast(({ event }) => event === name)!
+  }
+}
+
+const every = (port: number): Services => ({ every: { target: parseTarget(`127.0.0.1:${String(port)}`, 'linux') } })
+
+t.test('an agent logs in, says what it serves, and carries an exchange', async (t) => {
+  const gate = await startGate(t)
+  const origin = await startOrigin(t)
+  const watched = new Watched(t, gate.join, every(origin.port))
+  await watched.agent.start()
+  t.match(await watched.saw('serving'), { channel: 'websocket', services: [{ name: 'demo', hosts: ['demo.example'], target: origin.url }] })
+  await until('the gateway heard', () => gate.serves.length > 0)
+  t.same(gate.serves, [['demo']])
+  const visit = await gate.answered(gate.visit('demo', '/x'))
+  t.equal(visit.status, '200')
+  t.equal(visit.text, 'GET /x\n')
+})
+
+t.test('a service without a target, and a stream that is no exchange, lead nowhere', async (t) => {
+  const gate = await startGate(t)
+  gate.services = [{ name: 'demo', hosts: [] }, { name: 'other', hosts: [] }]
+  const origin = await startOrigin(t)
+  const watched = new Watched(t, gate.join, { each: new Map([['demo', { target: parseTarget(String(origin.port), 'linux') }], ['mine', { target: parseTarget('1', 'linux') }]]) })
+  await watched.agent.start()
+  t.match(await watched.saw('not_allowed'), { services: ['mine'] })
+  await until('the gateway heard', () => gate.serves.length > 0)
+  t.same(gate.serves, [['demo']])
+  for (const service of ['other', 'mine', '', '../demo', '__proto__']) t.equal((await gate.answered(gate.visit(service))).failure, 'not_served', service)
+  t.equal(origin.requests(), 0)
+})
+
+t.test('what the gateway lets it serve changes while it runs', async (t) => {
+  const gate = await startGate(t)
+  const origin = await startOrigin(t)
+  const watched = new Watched(t, gate.join, every(origin.port))
+  await watched.agent.start()
+  await until('the gateway heard', () => gate.serves.length > 0)
+  gate.say([{ name: 'demo', hosts: [] }, { name: 'shop', hosts: ['shop.example'] }])
+  await until('the gateway heard again', () => gate.serves.length > 1)
+  t.same(gate.serves[1], ['demo', 'shop'])
+  t.equal((await gate.answered(gate.visit('shop'))).status, '200')
+  gate.say([{ name: 'shop', hosts: [] }])
+  await until('and again', () => gate.serves.length > 2)
+  t.equal((await gate.answered(gate.visit('demo'))).failure, 'not_served')
+})
+
+t.test('a cut channel is replaced under the same session, and an exchange under way goes on', async (t) => {
+  const gate = await startGate(t)
+  let finish: (() => void) | undefined
+  const origin = await startOrigin(t, (_request, response) => {
+    response.write('first ')
+    finish = () => response.end('last')
+  })
+  const watched = new Watched(t, gate.join, every(origin.port))
+  await watched.agent.start()
+  await watched.saw('serving')
+  const visit = gate.visit()
+  await until('the answer has begun', () => visit.text === 'first ')
+  for (let i = 1; i <= 3; i++) {
+    gate.cut()
+    await watched.saw('lost', i)
+    await watched.saw('resumed', i)
+  }
+  finish!()
+  await gate.answered(visit)
+  t.equal(visit.text, 'first last')
+  t.equal(gate.sessions.length, 1)
+})
+
+t.test('a gateway that does not know the session gets a new one', async (t) => {
+  const first = await startGate(t, { graceMs: 1 })
+  const origin = await startOrigin(t)
+  const watched = new Watched(t, first.join, every(origin.port))
+  await watched.agent.start()
+  await watched.saw('serving')
+  first.cut()
+  await watched.saw('serving', 2)
+  t.equal(first.sessions.length, 2)
+  t.equal((await first.answered(first.visit())).status, '200')
+})
+
+t.test('asked to move, it opens another channel and leaves the first', async (t) => {
+  const gate = await startGate(t)
+  const watched = new Watched(t, gate.join, every((await startOrigin(t)).port))
+  await watched.agent.start()
+  await watched.saw('serving')
+  const [session] = gate.sessions
+  const [old] = session!.carriers
+  session!.askToMove(old!, errors.draining)
+  await watched.saw('resumed')
+  await until('only the new one is left', () => session!.carriers.length === 1 && session!.carriers[0] !== old)
+  t.equal((await gate.answered(gate.visit())).status, '200')
+  t.equal(watched.count('lost'), 0)
+})
+
+t.test('a wrong secret and a wrong gateway key end it, refused', async (t) => {
+  const gate = await startGate(t)
+  const other = await startGate(t)
+  const join = decodeJoin(gate.join)
+  for (const change of [{ secret: 'x' }, { id: 'nobody' }, { key: decodeJoin(other.join).key }]) {
+    const watched = new Watched(t, encodeJoin({ ...join, ...change }), every(1))
+    await watched.agent.start()
+    t.match(await watched.saw('refused'), { code: 'unauthenticated' })
+    await watched.saw('closed')
+    t.equal(watched.count('failed'), 0)
+  }
+  t.equal(gate.sessions.length, 0)
+})
+
+t.test('while nobody is there it tries again and again', async (t) => {
+  const gate = await startGate(t)
+  await gate.stop()
+  const watched = new Watched(t, gate.join, every(1))
+  await watched.agent.start()
+  t.match(await watched.saw('failed', 2), { reason: 'unreachable', detail: /ECONNREFUSED/ })
+})
+
+t.test('what is no gateway is named as such', async (t) => {
+  const replies: readonly (readonly [number, string, RegExp])[] = [[404, 'http', /HTTP 404/], [302, 'http', /redirects are not followed/], [502, 'unreachable', /away/], [200, 'http', /HTTP 200/]]
+  for (const [status, reason, detail] of replies) {
+    const origin = await startOrigin(t)
+    origin.server.on('upgrade', (_request, socket) => socket.end(`HTTP/1.1 ${String(status)} x\r\nLocation: http://elsewhere/\r\nContent-Length: 0\r\n\r\n`))
+    const watched = new Watched(t, encodeJoin({ url: origin.url, id: 'a', secret: 's', key: 'k' }), every(1))
+    await watched.agent.start()
+    t.match(await watched.saw('failed'), { reason, detail })
+    await watched.agent.close()
+  }
+})
+
+t.test('draining lets what is under way finish and takes nothing new', async (t) => {
+  const gate = await startGate(t)
+  let finish: (() => void) | undefined
+  const origin = await startOrigin(t, (_request, response) => {
+    response.write('first ')
+    finish = () => response.end('last')
+  })
+  const watched = new Watched(t, gate.join, every(origin.port))
+  await watched.agent.start()
+  await watched.saw('serving')
+  const visit = gate.visit()
+  await until('the answer has begun', () => visit.text === 'first ')
+  const drained = watched.agent.drain()
+  await until('the gateway knows', () => gate.peerDrains.length === 1)
+  t.throws(() => gate.visit(), /takes no stream/)
+  finish!()
+  await drained
+  await gate.answered(visit)
+  t.equal(visit.text, 'first last')
+  await until('the session is over', () => gate.sessions[0]!.ended)
+})

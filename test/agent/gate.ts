@@ -1,0 +1,173 @@
+// The gateway's half of the wire in the test's own process: real logins over real websockets, sessions in the test's hands.
+import { randomBytes } from 'node:crypto'
+import http from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { type WebSocket, WebSocketServer } from 'ws'
+import { processEnvironment } from '../../agent/environment.ts'
+import { admit, type Gatekeeper } from '../../protocol/admit.ts'
+import type { Carrier } from '../../protocol/channel.ts'
+import { ControlReader, encodeControl, type ServedService } from '../../protocol/control.ts'
+import type { Environment } from '../../protocol/environment.ts'
+import { errors } from '../../protocol/errors.ts'
+import { encodeJoin } from '../../protocol/join.ts'
+import { createServerSetup, publicKey, ready, register } from '../../protocol/opaque.ts'
+import type { Session } from '../../protocol/session.ts'
+import { NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from '../../protocol/stream.ts'
+import type { Ends } from '../harness/origin.ts'
+import { until } from '../harness/until.ts'
+import { request } from './scripted.ts'
+
+const SERVER_SETTINGS = { firstCredit: 65_536, maxStreams: 100 }
+
+/** One exchange as the gateway sees it. */
+export class Visit implements StreamEvents {
+  status: string | undefined
+  text = ''
+  over = false
+  failure: string | undefined
+  stream: Stream | undefined
+  onHead(fields: readonly string[], _extension: readonly string[], body: Uint8Array, ended: boolean): void {
+    this.status = fields[1]
+    this.over = ended
+    this.onData(body)
+  }
+  onData(chunk: Uint8Array): void {
+    this.text += Buffer.from(chunk).toString('latin1')
+    this.stream?.consumed(chunk.length)
+  }
+  onEnd(): void {
+    this.over = true
+  }
+  onStop(): void {}
+  onReset(code: { readonly name: string }): void {
+    this.failure = code.name
+    this.over = true
+  }
+  onDrain(): void {}
+}
+
+export class Gate {
+  readonly sessions: Session[] = []
+  /** What each agent said it serves, the last word of each. */
+  readonly serves: (readonly string[])[] = []
+  readonly refusals: string[] = []
+  readonly sockets = new Set<WebSocket>()
+  readonly peerDrains: Session[] = []
+  controlStream: Stream | undefined
+  services: ServedService[] = [{ name: 'demo', hosts: ['demo.example'] }]
+  /** Refuse every agent, as one that was revoked. */
+  port = 0
+  join = ''
+  environment: Environment = processEnvironment()
+
+  /** Opens an exchange with the newest session. */
+  visit(service = 'demo', path = '/', ended = true): Visit {
+    const visit = new Visit()
+    const opening: Opening = { kind: StreamKind.exchange, uuid: randomBytes(16).toString('hex'), service, fields: request('GET', path), extension: NO_FIELDS, body: Buffer.alloc(0), ended }
+    visit.stream = this.sessions.at(-1)!.open(opening, visit)
+    if (visit.stream === undefined) throw new Error('the session takes no stream')
+    return visit
+  }
+
+  async answered(visit: Visit): Promise<Visit> {
+    await until('the exchange is over', () => visit.over)
+    return visit
+  }
+
+  say(services: ServedService[]): void {
+    this.controlStream!.write(encodeControl({ services }))
+  }
+
+  cut(): void {
+    for (const socket of this.sockets) socket.terminate()
+  }
+}
+
+/** Starts one; `port` to come back where another was. */
+export async function startGate(t: Ends, options: { readonly secret?: string; readonly setup?: string; readonly port?: number; readonly graceMs?: number } = {}): Promise<Gate & { readonly stop: () => Promise<void> }> {
+  await ready
+  const gate = new Gate()
+  if (options.graceMs !== undefined) gate.environment = processEnvironment({ ...gate.environment.times, graceMs: options.graceMs })
+  const setup = options.setup ?? createServerSetup()
+  const secret = options.secret ?? randomBytes(32).toString('base64url')
+  const record = register(setup, 'an-agent', secret)
+  const gatekeeper: Gatekeeper = {
+    serverSetup: setup,
+    recordOf: (id) => (id === 'an-agent' ? record : null),
+    terms: () => ({
+      policy: 'always',
+      lanes: 1,
+      settings: SERVER_SETTINGS,
+      terms: { services: gate.services, heartbeat_ms: 10_000, dead_after_ms: 25_000, grace_ms: 30_000, channels: ['websocket'] },
+    }),
+    sessionById: (id) => gate.sessions.find((session) => session.id === id && !session.ended),
+    onSession: (session: Session) => {
+      gate.sessions.push(session)
+      session.events = {
+        onOpen: (opening, stream) => (opening.kind === StreamKind.control ? controlEvents(gate, opening, stream) : errors.refused),
+        onPeerDrain: () => void gate.peerDrains.push(session),
+        onDetached: () => undefined,
+        onAttached: () => undefined,
+        onMove: () => undefined,
+        onEnd: () => undefined,
+      }
+    },
+    onChannel: () => undefined,
+    onRefused: (_carrier: Carrier, code: { readonly name: string }) => void gate.refusals.push(code.name),
+  } as Gatekeeper
+  const server = http.createServer((_request, response) => response.writeHead(404).end())
+  const sockets = new WebSocketServer({ server, path: '/_postern/channel', perMessageDeflate: false })
+  sockets.on('connection', (socket) => {
+    gate.sockets.add(socket)
+    admit(carrierOver(socket, () => gate.sockets.delete(socket)), gatekeeper, gate.environment)
+  })
+  await new Promise<void>((resolve) => server.listen(options.port ?? 0, '127.0.0.1', resolve))
+  gate.port = (server.address() as AddressInfo).port
+  gate.join = encodeJoin({ url: `http://127.0.0.1:${String(gate.port)}`, id: 'an-agent', secret, key: publicKey(setup) })
+  const stop = async (): Promise<void> => {
+    for (const session of gate.sessions) session.end(errors.gateway_leaving, 'the test is over')
+    gate.cut()
+    sockets.close()
+    server.closeAllConnections()
+    await new Promise((resolve) => server.close(resolve))
+  }
+  t.teardown(stop)
+  return Object.assign(gate, { stop })
+}
+
+function controlEvents(gate: Gate, opening: Opening, stream: Stream): StreamEvents {
+  const reader = new ControlReader()
+  gate.controlStream = stream
+  stream.sendHead(NO_FIELDS, undefined, false)
+  const take = (chunk: Uint8Array): void => {
+    stream.consumed(chunk.length)
+    for (const message of reader.push(chunk)) if ('serves' in message) gate.serves.push(message.serves)
+  }
+  take(opening.body)
+  const nothing = (): void => undefined
+  return { onHead: nothing, onData: take, onEnd: nothing, onStop: nothing, onReset: nothing, onDrain: nothing }
+}
+
+function carrierOver(socket: WebSocket, gone: () => void): Carrier {
+  const carrier: Carrier = {
+    kind: 'websocket',
+    peer: 'test',
+    worker: 0,
+    send: (message) => {
+      socket.send(message)
+      return true
+    },
+    close: () => socket.close(),
+    abort: () => socket.terminate(),
+    onMessage: () => undefined,
+    onDrain: () => undefined,
+    onClosed: () => undefined,
+  }
+  socket.on('message', (data) => carrier.onMessage(data as Buffer))
+  socket.on('error', () => undefined)
+  socket.on('close', () => {
+    gone()
+    carrier.onClosed('closed')
+  })
+  return carrier
+}
