@@ -42,7 +42,13 @@ if command -v dpkg-query >/dev/null; then
   done
 else
   # Not Debian: the programs are asked for by name and whoever runs this knows how to get them.
-  for program in nginx $(case $1 in test*) echo git openssl ip chromium wrk sshd ssh ;; bench) echo wrk sshd ssh ip ;; esac); do
+  case $1 in
+    demo) programs=nginx ;;
+    test*) programs='nginx git openssl ip chromium wrk sshd ssh' ;;
+    bench) programs='nginx wrk sshd ssh ip' ;;
+    *) programs= ;;
+  esac
+  for program in $programs; do
     command -v "$program" >/dev/null || missing="$missing $program"
   done
 fi
