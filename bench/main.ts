@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { cpus, loadavg, release, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
-import { Processes } from '../dev/processes.ts'
+import { endOnSignal, Processes } from '../dev/processes.ts'
 import { download, firstBytes, smallAnswers, upload } from './load.ts'
 import { type Measurement, type Options, readOptions, USAGE } from './options.ts'
 import { startOrigin } from './origin.ts'
@@ -68,14 +68,7 @@ async function bench(options: Options): Promise<string> {
   const dir = mkdtempSync(join(tmpdir(), 'postern-bench-'))
   const processes = new Processes()
   const runs: Run[] = []
-  const stop = (): void => {
-    void processes.stopAll().then(() => {
-      rmSync(dir, { recursive: true, force: true })
-      process.exit(1)
-    })
-  }
-  process.once('SIGINT', stop)
-  process.once('SIGTERM', stop)
+  endOnSignal(processes, dir, 1)
   try {
     processes.onDeath = (dead, how) => console.error(`${dead.name} died (${how}):\n${dead.log()}`)
     const originPort = await freePort()

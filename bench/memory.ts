@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { startNginx } from '../dev/nginx.ts'
-import { Processes } from '../dev/processes.ts'
+import { endOnSignal, Processes } from '../dev/processes.ts'
 import { edgeParts, type Policy, prepareEdge, startAgent, startGateway } from '../dev/stack.ts'
 import { smallAnswers, startDownload } from './load.ts'
 import { startOrigin } from './origin.ts'
@@ -34,6 +34,7 @@ function pause(ms: number): Promise<void> {
 async function measure(count: number, bytes: number, bytesPerSecond: number, seconds: number, policy: Policy): Promise<Memory> {
   const dir = mkdtempSync(join(tmpdir(), 'postern-memory-'))
   const processes = new Processes()
+  endOnSignal(processes, dir, 1)
   try {
     processes.onDeath = (dead, how) => console.error(`${dead.name} died (${how}):\n${dead.log()}`)
     const [port, originPort] = [await freePort(), await freePort()]

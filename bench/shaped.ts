@@ -1,12 +1,12 @@
 // On a link shaped to 4 Mbit/s each way: how long small answers wait beside a large download, and whether the channel lives (issue 2, Speed).
 // Needs root: it makes two network namespaces, one for the edge and one for the agent's site, and takes them away again.
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { startNginx } from '../dev/nginx.ts'
-import { Processes, run } from '../dev/processes.ts'
+import { endOnSignal, Processes, run } from '../dev/processes.ts'
 import { edgeParts, type Policy, prepareEdge, startAgent, startGateway } from '../dev/stack.ts'
 import { type Drip, firstBytes, startDownload } from './load.ts'
 import { startOrigin } from './origin.ts'
@@ -68,6 +68,7 @@ function pause(ms: number): Promise<void> {
 async function measure(site: string, seconds: number, policy: Policy): Promise<Shaped> {
   const dir = mkdtempSync(join(tmpdir(), 'postern-shaped-'))
   const processes = new Processes()
+  endOnSignal(processes, dir, 1)
   const within = ['ip', 'netns', 'exec', site]
   let down: Drip | undefined
   try {
@@ -108,9 +109,11 @@ const policy = values.policy === 'never' ? 'never' : 'always'
 if (values.inside === undefined) {
   const [edge, site] = [`postern-edge-${String(process.pid)}`, `postern-site-${String(process.pid)}`]
   const away = await layOut(edge, site)
-  const inner = spawnSync('ip', ['netns', 'exec', edge, process.execPath, import.meta.filename, '--inside', site, '--seconds', values.seconds, '--policy', policy], { stdio: 'inherit' })
+  const inner = spawn('ip', ['netns', 'exec', edge, process.execPath, import.meta.filename, '--inside', site, '--seconds', values.seconds, '--policy', policy], { stdio: 'inherit' })
+  // The namespaces go last: what is inside hears the signal and ends first.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => inner.kill(signal))
+  process.exitCode = await new Promise<number>((resolve) => inner.once('exit', (code) => resolve(code ?? 1)))
   away()
-  process.exitCode = inner.status ?? 1
 } else {
   const result = await measure(values.inside, Number(values.seconds), policy)
   console.error(`link ${RATE} each way, policy ${policy}: download ${result.downMbit.toFixed(2)} Mbit/s; small answers beside it: median ${result.smallMs.median.toFixed(0)} ms, ` +

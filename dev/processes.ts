@@ -1,5 +1,6 @@
 // The processes of a demo or a measurement: each with its log in memory, all stopped in reverse order, none left behind.
 import { type ChildProcess, spawn } from 'node:child_process'
+import { rmSync } from 'node:fs'
 import { createConnection } from 'node:net'
 
 /** What is kept of a process's output: enough to see why it died. */
@@ -111,6 +112,16 @@ function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
     process.kill(-child.pid, signal)
   } catch {
     // The group is gone: just what was wanted.
+  }
+}
+
+/** When told to end: stops them all, takes away `dir`, exits with `code`. */
+export function endOnSignal(processes: Processes, dir: string, code: number): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => void processes.stopAll().then(() => {
+      rmSync(dir, { recursive: true, force: true })
+      process.exit(code)
+    }))
   }
 }
 
