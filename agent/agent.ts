@@ -41,6 +41,8 @@ export interface AgentOptions {
 
 /** How long exchanges under way may take once the agent drains. */
 export const DRAIN_MS = 30_000
+/** How often it looks whether they are: no visitor notices, and once in an agent's life. */
+const DRAIN_LOOK_MS = 20
 /** Refusals that trying again does not change. */
 const FINAL: ReadonlySet<ErrorCode> = new Set([errors.unauthenticated, errors.revoked, errors.unsupported_version, errors.policy_mismatch])
 
@@ -54,11 +56,10 @@ export class Agent {
   /** Gives up the dial, or the wait, that is under way. */
   private cancelTry: (() => void) | undefined
   private state: 'new' | 'running' | 'draining' | 'closed' = 'new'
-  private whenIdle: (() => void) | undefined
 
   constructor(options: AgentOptions) {
     this.options = options
-    this.offering = new Offering(options.services, () => this.whenIdle?.())
+    this.offering = new Offering(options.services)
     this.backoff = new Backoff(options.environment)
     this.instance = options.environment.random(INSTANCE_ID_BYTES)
   }
@@ -81,7 +82,7 @@ export class Agent {
       this.state = 'draining'
       this.options.onEvent({ event: 'draining', exchanges: this.active })
       this.session?.drain()
-      if (this.active > 0) await this.idle()
+      await this.whenIdle()
     }
     await this.close()
   }
@@ -90,28 +91,21 @@ export class Agent {
   async close(): Promise<void> {
     if (this.state === 'closed') return
     this.state = 'closed'
-    this.whenIdle?.()
     this.cancelTry?.()
     this.session?.end(errors.draining, 'the agent was closed')
     await this.offering.close()
     this.options.onEvent({ event: 'closed' })
   }
 
-  private idle(): Promise<void> {
-    return new Promise((resolve) => {
-      const { clock } = this.options.environment
-      let late = false
-      const cancel = clock.later(DRAIN_MS, () => {
-        late = true
-        this.whenIdle?.()
-      })
-      this.whenIdle = () => {
-        if (this.active > 0 && this.state === 'draining' && !late) return
-        this.whenIdle = undefined
-        cancel()
-        resolve()
-      }
-    })
+  /** Is nothing under way: neither at an origin, nor in a stream whose last bytes have not left? The control stream is one. */
+  private get idle(): boolean {
+    return this.active === 0 && (this.session === undefined || this.session.ended || this.session.streamCount <= 1)
+  }
+
+  private async whenIdle(): Promise<void> {
+    const { clock } = this.options.environment
+    const until = clock.now() + DRAIN_MS
+    while (!this.idle && this.state === 'draining' && clock.now() < until) await new Promise<void>((resolve) => void clock.later(DRAIN_LOOK_MS, resolve))
   }
 
   // --- the way to the gateway ----------------------------------------------------------------------------------------

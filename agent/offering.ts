@@ -20,12 +20,11 @@ export class Offering {
   private allowed: readonly { readonly name: string; readonly hosts: readonly string[] }[] = []
   private readonly serving = new Map<string, Origin>()
 
-  /** `onOver`: an exchange is over. */
-  constructor(services: Services, onOver: () => void) {
+  constructor(services: Services) {
     if ('every' in services) {
-      this.every = new Origin(services.every, onOver)
+      this.every = new Origin(services.every)
       this.names = services.names === undefined ? undefined : new Set(services.names)
-    } else for (const [name, options] of services.each) this.each.set(name, new Origin(options, onOver))
+    } else for (const [name, options] of services.each) this.each.set(name, new Origin(options))
   }
 
   /** The gateway said what this agent may serve. */

@@ -32,12 +32,9 @@ export class Origin {
   private readonly pool: Pool
   private readonly options: OriginOptions
 
-  private readonly onOver: () => void
 
-  /** `onOver`: an exchange is over; `active` says how many are left. */
-  constructor(options: OriginOptions, onOver: () => void) {
+  constructor(options: OriginOptions) {
     this.options = options
-    this.onOver = onOver
     this.target = options.target
     this.pool = new Pool(options.target.origin, {
       connections: ORIGIN_CONNECTIONS_MAX_COUNT,
@@ -66,7 +63,6 @@ export class Origin {
   /** Told by an exchange, once: it is over and holds no connection. */
   over(): void {
     this.active--
-    this.onOver()
   }
 
   /** Told by an exchange that it failed. */

@@ -10,7 +10,7 @@ import { until } from '../harness/until.ts'
 import { ask, fieldsOf, request, send } from './scripted.ts'
 
 function originAt(t: Ends, target: number | string, options: Partial<OriginOptions> = {}): Origin {
-  const origin = new Origin({ target: parseTarget(typeof target === 'number' ? `127.0.0.1:${String(target)}` : target, process.platform), ...options }, () => undefined)
+  const origin = new Origin({ target: parseTarget(typeof target === 'number' ? `127.0.0.1:${String(target)}` : target, process.platform), ...options })
   t.teardown(() => origin.close())
   return origin
 }
