@@ -29,7 +29,6 @@ export function blameAnswer(error: Error, answered: boolean): ErrorCode {
   const code = codeOf(error)
   if (BROKEN.has(code)) return errors.origin_reset
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return errors.origin_head_too_large
-  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return errors.origin_incomplete
   // undici has one code for a connection that was closed and for heads it can not take.
   const closed = code === 'UND_ERR_SOCKET' && !error.message.startsWith('bad ')
   if (closed) return answered ? errors.origin_incomplete : errors.origin_reset

@@ -1,19 +1,11 @@
 // An exchange reaches its origin as HTTP should, and the answer comes back as it was.
 import http from 'node:http'
-import type net from 'node:net'
 import t from 'tap'
-import { Origin, type OriginOptions } from '../../agent/origin.ts'
-import { parseTarget } from '../../agent/target.ts'
 import { errors } from '../../protocol/errors.ts'
-import { type Ends, startOrigin, startRawOrigin } from '../harness/origin.ts'
+import { startOrigin, startRawOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
+import { originAt, replying } from './origins.ts'
 import { ask, fieldsOf, request, send } from './scripted.ts'
-
-function originAt(t: Ends, target: number | string, options: Partial<OriginOptions> = {}): Origin {
-  const origin = new Origin({ target: parseTarget(typeof target === 'number' ? `127.0.0.1:${String(target)}` : target, process.platform), ...options })
-  t.teardown(() => origin.close())
-  return origin
-}
 
 /** Everything a request brought, as text lines, in order and case; then its body. */
 function echo(request: http.IncomingMessage, response: http.ServerResponse): void {
@@ -24,12 +16,6 @@ function echo(request: http.IncomingMessage, response: http.ServerResponse): voi
     for (let i = 0; i < request.rawHeaders.length; i += 2) lines.push(`${request.rawHeaders[i]!}: ${request.rawHeaders[i + 1]!}`)
     response.end(Buffer.from(`${lines.join('\n')}\n\n${Buffer.concat(chunks).toString('latin1')}`, 'latin1'))
   })
-}
-
-/** Answers each connection's first head with `reply`, bytes as they are. */
-const replying = (reply: string, end = false) => (socket: net.Socket): void => {
-  socket.on('end', () => socket.destroy())
-  socket.once('data', () => (end ? socket.end(reply, 'latin1') : socket.write(reply, 'latin1')))
 }
 
 t.test('every method reaches the origin with its path as it came', async (t) => {

@@ -1,0 +1,20 @@
+// A certificate for localhost and its key, for origins of tests; signed by nobody, good for a hundred years. Neither is used anywhere else.
+export const CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBmzCCAUGgAwIBAgIUdg/ea1hFsU/TrwF/x3DRn+ThUL8wCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyNDIyMjc1N1oYDzIxMjYxMDMx
+MjIyNzU3WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAARq2Iw329NatDFtJTlgwJ/qET4HVYgw5XnUpcurq0D89LT3dMh1XaQA
+voeubyRY8q/QCppgJsrW0Q1bPPYmsZXTo28wbTAdBgNVHQ4EFgQUbHZvhNm0ga1s
+Dgg50pnVHwuR2jIwHwYDVR0jBBgwFoAUbHZvhNm0ga1sDgg50pnVHwuR2jIwDwYD
+VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
+zj0EAwIDSAAwRQIgQ850VOIWeuWaH6JMazjY3lUe0QB2dOI0ahHf6uGONUYCIQDz
+DUtP85q/giF/8/CLYyRdey5Vw96LfUKhU6jgz5gNdg==
+-----END CERTIFICATE-----
+`
+
+export const KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgQ9cgIyGUmKnKra37
+aovlD1IPeEaYgqJ+0nT7DxkcE9uhRANCAARq2Iw329NatDFtJTlgwJ/qET4HVYgw
+5XnUpcurq0D89LT3dMh1XaQAvoeubyRY8q/QCppgJsrW0Q1bPPYmsZXT
+-----END PRIVATE KEY-----
+`
