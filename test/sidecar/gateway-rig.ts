@@ -167,24 +167,26 @@ export class Rig {
     })
   }
 
-  /** Logs in; what comes of it, session or refusal. */
-  async login(id: string, change: { secret?: string; instance?: Buffer } = {}): Promise<{ outcome: Session | Refusal; carrier: Carrier }> {
+  /** Logs in; what comes of it, session or refusal. `began` hears of a session in the turn in which it begins. */
+  async login(id: string, change: { secret?: string; instance?: Buffer; began?: (session: Session, carrier: Carrier) => void } = {}): Promise<{ outcome: Session | Refusal; carrier: Carrier }> {
     const carrier = await this.dial()
     const secret = change.secret ?? this.secrets.get(id) ?? 'nobody knows'
     const options = { agentId: id, secret, gatewayKey: KEY, instance: change.instance ?? randomBytes(16), policies: ['always', 'never'] as const, lanes: 1, settings: SETTINGS }
-    return new Promise((resolve) => login(carrier, options, processEnvironment({ ...TIMES, graceMs: 60_000 }), (outcome) => resolve({ outcome, carrier })))
+    return new Promise((resolve) => {
+      login(carrier, options, processEnvironment({ ...TIMES, graceMs: 60_000 }), (outcome) => {
+        if (outcome instanceof Session) change.began?.(outcome, carrier)
+        resolve({ outcome, carrier })
+      })
+    })
   }
 
   /** An agent that is in and serves. */
   async agent(id: string, origin: Origin, serves: readonly string[] = this.directory.agent(id)!.services, instance = randomBytes(16)): Promise<Agent> {
-    const { outcome, carrier } = await this.login(id, { instance })
-    if (!(outcome instanceof Session)) throw new Error(`${outcome.code.name}: ${outcome.detail}`)
-    const agent = new Agent(this, outcome, carrier, origin, serves)
+    let agent: Agent | undefined
+    const { outcome } = await this.login(id, { instance, began: (session, carrier) => (agent = new Agent(this, session, carrier, origin, serves)) })
+    if (agent === undefined) throw new Error(outcome instanceof Session ? '' : `${outcome.code.name}: ${outcome.detail}`)
     this.agents.push(agent)
-    await until(`${id} serves`, () => {
-      const member = [...this.registry.members()].find((one) => one.session.id === outcome.id)
-      return member !== undefined && member.claims.join() === serves.join()
-    })
+    await until(`${id} serves`, () => [...this.registry.members()].some(({ session, claims }) => session.id === agent!.session.id && claims.join() === serves.join()))
     return agent
   }
 
