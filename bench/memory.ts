@@ -42,7 +42,7 @@ async function measure(count: number, bytes: number, bytesPerSecond: number, sec
     await prepareEdge(dir)
     await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port, ...(await edgeParts(dir, port)) })
     await startOrigin(processes, join(dir, 'origin'), originPort, bytes)
-    const agent = await startAgent(processes, gateway, { id: 'memory', service: 'memory', host: 'memory.localhost', target: String(originPort), policy })
+    const agent = await startAgent(processes, gateway, { id: 'memory', service: 'memory', host: 'memory.localhost', target: String(originPort) })
     const target = { port, host: 'memory.localhost' }
     // Compiled code and caches come with the first requests: they are no growth.
     await smallAnswers(target, 2, 8)

@@ -77,7 +77,7 @@ async function measure(site: string, seconds: number, policy: Policy): Promise<S
     await prepareEdge(dir)
     await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port: PORT, ...(await edgeParts(dir, PORT, '0.0.0.0')) })
     await startOrigin(processes, join(dir, 'origin'), PORT, FILE_BYTES, within)
-    const agent = await startAgent(processes, gateway, { id: 'site', service: 'shaped', host: 'shaped.localhost', target: String(PORT), policy, within })
+    const agent = await startAgent(processes, gateway, { id: 'site', service: 'shaped', host: 'shaped.localhost', target: String(PORT), within })
     const target = { port: PORT, host: 'shaped.localhost' }
     const quiet = await firstBytes(target, 10)
     down = startDownload(target, Infinity)
@@ -95,7 +95,7 @@ async function measure(site: string, seconds: number, policy: Policy): Promise<S
       smallMs: { median: median(asked), worst: Math.max(...asked), count: asked.length },
       quietMs: { median: median(quiet) },
       downMbit: (bytes * 8) / 1e3 / elapsedMs,
-      channelsLost: (told.match(/channel_silent|channel lost|reconnect/g) ?? []).length,
+      channelsLost: (told.match(/"event":"lost"/g) ?? []).length,
     }
   } finally {
     down?.cut()

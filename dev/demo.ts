@@ -83,7 +83,7 @@ async function demo(options: Options): Promise<void> {
     await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port: options.port, accessLog: true, ...(await edgeParts(dir, options.port)) })
     await startAgent(processes, gateway, {
       id: 'demo', service: 'demo', host: options.host, target: options.origin ?? `http://127.0.0.1:${String(sample?.port)}`,
-      policy: options.policy, more: options.agent, show: show('agent'),
+      more: options.agent, show: show('agent'),
     })
   } catch (error) {
     if (leaving === undefined) console.error(error instanceof Error ? error.message : error)

@@ -38,7 +38,6 @@ export interface AgentOptions extends StartOptions {
   host: string
   /** As the agent's command takes it. */
   target: string
-  policy?: Policy
   /** Further arguments for the agent's command. */
   more?: readonly string[]
 }
@@ -48,8 +47,7 @@ export async function startAgent(processes: Processes, gateway: Gateway, options
   const join_ = (await run(process.execPath, [GATEWAY, 'agents', 'add', options.id, '--service', options.service, '--host', options.host, '--run-dir', gateway.runDir])).trim()
   const word = /\bpj1_[\w-]+/.exec(join_)?.[0]
   if (word === undefined) throw new Error(`postern-gateway agents add printed no join string:\n${join_}`)
-  const policy = options.policy === undefined ? [] : ['--policy', options.policy]
-  const running = processes.start('agent', process.execPath, [AGENT, 'http', options.target, ...policy, ...(options.more ?? [])], { ...options, env: { ...options.env, POSTERN_JOIN: word } })
+  const running = processes.start('agent', process.execPath, [AGENT, 'http', options.target, ...(options.more ?? [])], { ...options, env: { ...options.env, POSTERN_JOIN: word } })
   const route = join(gateway.runDir, 'routes', options.host)
   await processes.until(running, 'session', () => existsSync(route) && readFileSync(route, 'latin1').startsWith('1 up '))
   return running

@@ -15,7 +15,7 @@ function postern(policy: 'always' | 'never'): Peer {
       const gateway = await startGateway(ground.processes, { dir, publicUrl: `http://127.0.0.1:${String(port)}`, policy })
       await prepareEdge(dir)
       const nginx = await startNginx(ground.processes, `${name} nginx`, { dir: `${dir}/nginx`, port, ...(await edgeParts(dir, port)) })
-      const agent = await startAgent(ground.processes, gateway, { id: 'bench', service: 'bench', host, target: String(ground.originPort), policy })
+      const agent = await startAgent(ground.processes, gateway, { id: 'bench', service: 'bench', host, target: String(ground.originPort) })
       return { port, host, parts: { nginx: [nginx], gateway: [gateway.running], agent: [agent] } }
     },
   }
