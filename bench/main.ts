@@ -93,7 +93,8 @@ async function bench(options: Options): Promise<string> {
           if (one === undefined) continue
           const run = await measure(measurement, one.peer, one.path, round, options, ours)
           runs.push(run)
-          console.error(`${measurement} ${String(round)}/${String(options.pairs)} ${one.peer}: ${run.value.toFixed(run.value < 100 ? 2 : 0)} ${UNITS[measurement]}${run.foreign > options.foreignMax ? '  (foreign load: worthless)' : ''}`)
+          const worth = run.foreign > options.foreignMax ? '  (foreign load: worthless)' : ''
+          console.error(`${measurement} ${String(round)}/${String(options.pairs)} ${one.peer}: ${run.value.toFixed(run.value < 100 ? 2 : 0)} ${UNITS[measurement]}${worth}`)
         }
       }
     }
@@ -106,7 +107,8 @@ async function bench(options: Options): Promise<string> {
   return `# Result of the last \`npm run bench\`
 
 ${new Date().toISOString().slice(0, 10)}, ${machine()}, Node ${process.version}, load average ${loadavg().map((load) => load.toFixed(2)).join(' ')} at the end.
-Everything on one machine over 127.0.0.1. ${String(options.pairs)} interleaved rounds; small answers: ${String(options.connections)} connections, ${String(options.seconds)} s a run; large bodies: ${String(options.fileBytes / 2 ** 20)} MiB.
+Everything on one machine over 127.0.0.1. ${String(options.pairs)} interleaved rounds; small answers: ${String(options.connections)} connections,
+${String(options.seconds)} s a run; large bodies: ${String(options.fileBytes / 2 ** 20)} MiB.
 Medians; a ratio is the median of each round's own ratio. Each path has an nginx of its own in front, all set the same; CPU time is that of the part with its children.
 
 ${about.join('\n')}
