@@ -5,8 +5,8 @@ import { request as httpRequest } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import t from 'tap'
 import { decodeClose, Kind } from '../../protocol/messages.ts'
-import { NO_FIELDS, StreamKind } from '../../protocol/stream.ts'
-import { errors } from '../../protocol/errors.ts'
+import type { Session } from '../../protocol/session.ts'
+import { NO_FIELDS, type Stream, StreamKind } from '../../protocol/stream.ts'
 import { until } from '../harness/until.ts'
 import { answers, events, Rig } from './gateway-rig.ts'
 
@@ -168,7 +168,7 @@ t.test('a stranger that says nothing is told to go when its time is over', async
 
 t.test('an address that is none does not reach the log', async (t) => {
   const rig = await start(t)
-  for (const field of ['\x1b[31mred', 'x'.repeat(100), '']) {
+  for (const field of ['<b>red</b>', 'x'.repeat(100), '']) {
     const { socket, closed } = await raw(rig, `X-Forwarded-For: ${field}\r\n`)
     socket.end()
     socket.destroy()
@@ -217,32 +217,46 @@ t.test('an agent opens no exchange and no second control stream at the gateway',
   const rig = await start(t)
   const told: string[] = []
   for (const kind of [StreamKind.exchange, StreamKind.tcp, StreamKind.status, StreamKind.control]) {
-    rig.agents[0]!.session.open({ kind, uuid: '0'.repeat(32), service: 'demo', fields: NO_FIELDS, extension: NO_FIELDS, body: Buffer.alloc(0), ended: false }, events({ onReset: (code, begun) => told.push(`${code.name} ${String(begun)}`) }))
+    const opening = { kind, uuid: '0'.repeat(32), service: 'demo', fields: NO_FIELDS, extension: NO_FIELDS, body: Buffer.alloc(0), ended: false }
+    const before = told.length
+    rig.agents[0]!.session.open(opening, events({ onReset: (code, begun) => told.push(`${code.name} ${String(begun)}`) }))
+    await until('it is refused', () => told.length > before)
   }
-  await until('all are refused', () => told.length === 4)
   t.same(told, Array.from({ length: 4 }, () => 'refused false'))
   await works(rig)
 })
+
+/** Sends a frame, sealed as it should be, for whatever stream: what a rogue agent can do and ours does not. */
+function forge(session: Session, id: number): void {
+  const { traffic } = session as unknown as { traffic: [{ sendEnd(stream: { id: number; standing: boolean }, trailers: [], extension: []): void }] }
+  traffic[0].sendEnd({ id, standing: false }, [], [])
+}
 
 t.test('an agent that answers streams of another one is out, and the other is untouched', async (t) => {
   const rig = await start(t)
   rig.allow('b', ['other'])
   const body = randomBytes(100_000)
+  const held: Stream[] = []
   await rig.agent('b', (_opening, stream) => {
+    held.push(stream)
+    return events()
+  })
+  const forger = rig.agents[0]!.session
+  await works(rig)
+  // Streams of its own that are over: what comes late for them is dropped.
+  for (let i = 0; i < 1_000; i++) forge(forger, 0)
+  await works(rig)
+  const theirs = Array.from({ length: 20 }, () => rig.ask('other'))
+  await until('they arrived', () => held.length === 20)
+  for (const { id } of held) forge(forger, id)
+  await until('the forger is out', () => rig.notes.includes('ended a protocol_error'))
+  for (const stream of held) {
     stream.sendHead([':status', '200'], undefined, false)
     stream.write(body)
     stream.end()
-    return events()
-  })
-  const { outcome, carrier } = await rig.login('a')
-  if (!('id' in outcome)) throw new Error('no session')
-  const theirs = Array.from({ length: 20 }, () => rig.ask('other'))
-  // Ids that are in use elsewhere, and none of this session: never were, so the first one ends it.
-  carrier.send(Buffer.concat([Buffer.of(Kind.record, 0), Buffer.of(0x03, 3, 0, 120, 120)]))
-  await until('the forger is out', () => rig.notes.includes('ended a protocol_error'))
+  }
   for (const asked of theirs) {
     t.equal(await asked.done(), 'head 200, end')
     t.ok(asked.body.equals(body))
   }
-  t.notOk(errors.protocol_error.status < 500)
 })
