@@ -71,12 +71,12 @@ function mapping<Key extends string>(value: unknown, keys: readonly Key[], prefi
   for (const key of Object.keys(value)) {
     if (!(keys as readonly string[]).includes(key)) throw wrong(`\`${prefix}${key}\` is no setting; there are ${keys.join(', ')}`)
   }
-  return value as Partial<Record<Key, unknown>>
+  return value
 }
 
 function optionalText(value: unknown, key: string, wrong: (message: string) => Error): string | undefined {
   if (value !== undefined && (typeof value !== 'string' || value === '')) throw wrong(`\`${key}\` is no text`)
-  return value as string | undefined
+  return value
 }
 
 /** Checks what the origin is to see as Host. */

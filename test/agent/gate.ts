@@ -55,7 +55,6 @@ export class Gate {
   readonly peerDrains: Session[] = []
   controlStream: Stream | undefined
   services: ServedService[] = [{ name: 'demo', hosts: ['demo.example'] }]
-  /** Refuse every agent, as one that was revoked. */
   port = 0
   join = ''
   environment: Environment = processEnvironment()
@@ -63,7 +62,8 @@ export class Gate {
   /** Opens an exchange with the newest session. */
   visit(service = 'demo', path = '/', ended = true): Visit {
     const visit = new Visit()
-    const opening: Opening = { kind: StreamKind.exchange, uuid: randomBytes(16).toString('hex'), service, fields: request('GET', path), extension: NO_FIELDS, body: Buffer.alloc(0), ended }
+    const uuid = randomBytes(16).toString('hex')
+    const opening: Opening = { kind: StreamKind.exchange, uuid, service, fields: request('GET', path), extension: NO_FIELDS, body: Buffer.alloc(0), ended }
     visit.stream = this.sessions.at(-1)!.open(opening, visit)
     if (visit.stream === undefined) throw new Error('the session takes no stream')
     return visit
@@ -83,13 +83,13 @@ export class Gate {
   }
 }
 
-/** Starts one; `port` to come back where another was. */
-export async function startGate(t: Ends, options: { readonly secret?: string; readonly setup?: string; readonly port?: number; readonly graceMs?: number } = {}): Promise<Gate & { readonly stop: () => Promise<void> }> {
+/** `graceMs`: how long a session waits for a channel. */
+export async function startGate(t: Ends, options: { readonly graceMs?: number } = {}): Promise<Gate & { readonly stop: () => Promise<void> }> {
   await ready
   const gate = new Gate()
   if (options.graceMs !== undefined) gate.environment = processEnvironment({ ...gate.environment.times, graceMs: options.graceMs })
-  const setup = options.setup ?? createServerSetup()
-  const secret = options.secret ?? randomBytes(32).toString('base64url')
+  const setup = createServerSetup()
+  const secret = randomBytes(32).toString('base64url')
   const record = register(setup, 'an-agent', secret)
   const gatekeeper: Gatekeeper = {
     serverSetup: setup,
@@ -113,15 +113,15 @@ export async function startGate(t: Ends, options: { readonly secret?: string; re
       }
     },
     onChannel: () => undefined,
-    onRefused: (_carrier: Carrier, code: { readonly name: string }) => void gate.refusals.push(code.name),
-  } as Gatekeeper
+    onRefused: (_carrier, code) => void gate.refusals.push(code.name),
+  }
   const server = http.createServer((_request, response) => response.writeHead(404).end())
   const sockets = new WebSocketServer({ server, path: '/_postern/channel', perMessageDeflate: false })
   sockets.on('connection', (socket) => {
     gate.sockets.add(socket)
     admit(carrierOver(socket, () => gate.sockets.delete(socket)), gatekeeper, gate.environment)
   })
-  await new Promise<void>((resolve) => server.listen(options.port ?? 0, '127.0.0.1', resolve))
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   gate.port = (server.address() as AddressInfo).port
   gate.join = encodeJoin({ url: `http://127.0.0.1:${String(gate.port)}`, id: 'an-agent', secret, key: publicKey(setup) })
   const stop = async (): Promise<void> => {

@@ -70,7 +70,12 @@ t.test('what comes after an answer is nobody else\'s answer', async (t) => {
 
 t.test('bodies where none may be are nobody else\'s answer', async (t) => {
   const poison = `${OK}Content-Length: 6\r\n\r\nPOISON`
-  for (const [method, reply] of [['HEAD', `${OK}Content-Length: 6\r\n\r\n${poison}`], ['GET', `HTTP/1.1 204 x\r\nContent-Length: 9\r\n\r\n${poison}`], ['GET', `HTTP/1.1 304 x\r\n\r\n${poison}`]] as const) {
+  const cases = [
+    ['HEAD', `${OK}Content-Length: 6\r\n\r\n${poison}`],
+    ['GET', `HTTP/1.1 204 x\r\nContent-Length: 9\r\n\r\n${poison}`],
+    ['GET', `HTTP/1.1 304 x\r\n\r\n${poison}`],
+  ] as const
+  for (const [method, reply] of cases) {
     const server = await startRawOrigin(t, (socket) => {
       socket.on('end', () => socket.destroy())
       socket.on('data', (chunk: Buffer) => socket.write(chunk.includes('/next') ? `${OK}Content-Length: 4\r\n\r\nnext` : reply))

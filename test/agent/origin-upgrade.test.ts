@@ -135,7 +135,7 @@ t.test('a reset of either side reaches the other', async (t) => {
   await until('the origin is left', () => server.connections() === 0)
   sockets = []
   const second = send(origin, request('GET', '/', [], 'chat'), { open: true })
-  await until('the 101', () => second.head && sockets.length > 0)
+  await until('the 101', () => second.head !== undefined && sockets.length > 0)
   sockets[0]!.resetAndDestroy()
   await until('the stream is reset', () => second.failure)
   t.equal(second.failure!.code, errors.origin_reset)
