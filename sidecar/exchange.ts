@@ -329,7 +329,6 @@ const isInterim = (fields: Fields): boolean => fields[0] === ':status' && fields
 /** Are all but the pseudo-field names and values that HTTP knows (RFC 9110 §5.1, §5.5)? */
 function isSound(fields: Fields): boolean {
   for (let i = 2; i < fields.length; i += 2) {
-    // oxlint-disable-next-line no-control-regex
     if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(fields[i]!) || /[\0-\x08\x0a-\x1f\x7f]/.test(fields[i + 1]!)) return false
   }
   return true

@@ -6,7 +6,9 @@ import type { Carry } from './carry.ts'
 import { Deadlines } from './deadlines.ts'
 import type { Directory } from './directory.ts'
 import { CarriedExchange, type ExchangeDesk } from './exchange.ts'
+import type { Registry } from './registry.ts'
 import type { Serving, ServingListener } from './serving.ts'
+import type { Workers } from './workers.ts'
 
 /** Requests that wait for an agent to come back. Each may hold 64 KiB, which is paid from the budget; in 5 s no more should come in than this. */
 const WAITING_MAX_COUNT = 1_024
@@ -14,7 +16,7 @@ const WAITING_MAX_COUNT = 1_024
 export interface GatewayOptions {
   readonly environment: Environment
   readonly directory: Directory
-  readonly serving: Serving
+  readonly registry: Registry
   /** From a request's last byte to the answer's head. */
   readonly headTimeoutMs: number
   /** How long a request waits for an agent that is resuming, or that is still to come after a start. */
@@ -36,6 +38,7 @@ export class Gateway implements ExchangeDesk, ServingListener {
   readonly waitingMaxCount = WAITING_MAX_COUNT
   /** Exchanges under way. */
   underWay = 0
+  private readonly workers: Workers
   private readonly began: number
   private readonly graceMs: number
   private readonly drainMs: number
@@ -46,7 +49,8 @@ export class Gateway implements ExchangeDesk, ServingListener {
     this.clock = environment.clock
     this.budget = environment.budget
     this.directory = options.directory
-    this.serving = options.serving
+    this.serving = options.registry.serving
+    this.workers = options.registry.workers
     this.heads = new Deadlines(this.clock, options.headTimeoutMs)
     this.waiting = new Deadlines(this.clock, options.agentWaitMs)
     this.began = this.clock.now()
@@ -57,6 +61,7 @@ export class Gateway implements ExchangeDesk, ServingListener {
 
   readonly carry: Carry = (request, body, complete, answer) => {
     this.underWay++
+    this.workers.requestCame(request.worker)
     const exchange = new CarriedExchange(this, request, body, complete, answer)
     exchange.start()
     return exchange

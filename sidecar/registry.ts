@@ -10,6 +10,7 @@ import { type Opening, type Stream, type StreamEvents, StreamKind } from '../pro
 import type { AgentEntry, Directory, DirectoryListener } from './directory.ts'
 import { Member } from './member.ts'
 import { Serving } from './serving.ts'
+import { Workers } from './workers.ts'
 
 /** Sessions of one agent: it may run in many places, but not without end. */
 const SESSIONS_PER_AGENT_MAX_COUNT = 64
@@ -43,6 +44,7 @@ export interface RegistryOptions {
 export class Registry implements Gatekeeper, DirectoryListener {
   readonly serverSetup: string
   readonly serving = new Serving()
+  readonly workers: Workers
   private readonly options: RegistryOptions
   private readonly directory: Directory
   private readonly bySession = new Map<string, Member>()
@@ -52,12 +54,17 @@ export class Registry implements Gatekeeper, DirectoryListener {
     this.options = options
     this.serverSetup = options.serverSetup
     this.directory = options.directory
+    this.workers = new Workers(options.environment.clock, () => this.sessions())
     this.directory.listen(this)
   }
 
   /** All sessions there are, resuming ones too. */
   members(): Iterable<Member> {
     return this.bySession.values()
+  }
+
+  private *sessions(): Iterable<Session> {
+    for (const { session } of this.bySession.values()) yield session
   }
 
   /** Ends every session: the gateway leaves. */
@@ -109,6 +116,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
     this.byAgent.set(agentId, siblings)
     const older = [...siblings].find((sibling) => sibling.instance === instance)
     siblings.add(member)
+    this.workers.channelCame(carrier)
     this.bySession.set(session.id, member)
     this.options.witness.sessionBegan(member)
     if (older === undefined) return
@@ -119,6 +127,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
   }
 
   onChannel(session: Session, carrier: Carrier): void {
+    this.workers.channelCame(carrier)
     const member = this.bySession.get(session.id)
     if (member !== undefined) this.options.witness.sessionResumed(member, carrier.peer)
   }

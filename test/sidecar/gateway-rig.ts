@@ -92,6 +92,18 @@ export interface RigOptions {
   readonly settled?: boolean
 }
 
+interface Ask {
+  readonly method: string
+  readonly body: Buffer
+  /** Is `body` all of it? */
+  readonly complete: boolean
+  /** Is what comes of the answer taken at once? */
+  readonly reads: boolean
+  /** For an upgrade. */
+  readonly protocol: string
+  readonly worker: number
+}
+
 export class Rig {
   readonly directory = new Settings()
   /** Everything the registry told, in order. */
@@ -102,14 +114,15 @@ export class Rig {
   readonly gateway: Gateway
   readonly server: Server
   readonly agents: Agent[] = []
+  /** How far the gateway's clock is ahead of the real one. */
+  leapMs = 0
   private readonly secrets = new Map<string, string>()
   private readonly sockets = new Set<Socket>()
 
   private constructor(options: RigOptions) {
     const times = { ...TIMES, ...options.times }
     const real = processEnvironment(times).clock
-    let leapMs = 0
-    const clock = { ...real, now: () => real.now() + leapMs }
+    const clock = { ...real, now: () => real.now() + this.leapMs }
     this.environment = { ...processEnvironment(times), clock, budget: new Budget(options.budgetBytes ?? GATEWAY_BUDGET_BYTES), times }
     this.registry = new Registry({
       directory: this.directory,
@@ -128,8 +141,8 @@ export class Rig {
       },
     })
     this.registry.serving.listenPresence({ presenceChanged: (service, present) => this.presence.push(`${service} ${present ? 'up' : 'away'}`) })
-    this.gateway = new Gateway({ environment: this.environment, directory: this.directory, serving: this.registry.serving, ...GATEWAY_TIMES, ...options.gatewayTimes })
-    if (options.settled !== false) leapMs = times.graceMs
+    this.gateway = new Gateway({ environment: this.environment, directory: this.directory, registry: this.registry, ...GATEWAY_TIMES, ...options.gatewayTimes })
+    if (options.settled !== false) this.leapMs = times.graceMs
     this.server = createAgentsServer(this.registry, this.environment)
     this.server.on('connection', (socket: Socket) => {
       this.sockets.add(socket)
@@ -190,8 +203,8 @@ export class Rig {
     return agent
   }
 
-  ask(service: string, change: Partial<{ method: string; body: Buffer; complete: boolean; reads: boolean; protocol: string }> = {}): Asked {
-    return new Asked(this.gateway, service, { method: 'GET', body: Buffer.alloc(0), complete: true, reads: true, protocol: '', ...change })
+  ask(service: string, change: Partial<Ask> = {}): Asked {
+    return new Asked(this.gateway, service, { method: 'GET', body: Buffer.alloc(0), complete: true, reads: true, protocol: '', worker: 0, ...change })
   }
 
   private stop(): void {
@@ -207,6 +220,8 @@ export class Agent {
   readonly control: AgentControl
   /** How it ended: `name`. */
   ended = ''
+  /** How often it was asked to open another channel. */
+  moves = 0
   /** Service names of each change that was pushed. */
   readonly pushed: string[] = []
   private readonly rig: Rig
@@ -221,7 +236,7 @@ export class Agent {
       onPeerDrain() {},
       onDetached() {},
       onAttached() {},
-      onMove() {},
+      onMove: (code) => (this.moves += code.number === errors.gateway_leaving.number ? 1 : 0),
       onEnd: (code) => (this.ended = code.name),
     }
     this.control = new AgentControl(session, randomBytes(16).toString('hex'), serves, (services) => this.pushed.push(services.map(({ name, hosts }) => `${name}=${hosts.join('+')}`).join()))
@@ -254,11 +269,11 @@ export class Asked implements Answer {
   drains = 0
   private readonly reads: boolean
 
-  constructor(gateway: Gateway, service: string, { method, body, complete, reads, protocol }: { method: string; body: Buffer; complete: boolean; reads: boolean; protocol: string }) {
+  constructor(gateway: Gateway, service: string, { method, body, complete, reads, protocol, worker }: Ask) {
     this.reads = reads
     const fields = [':method', method, ':scheme', 'http', ':authority', `${service}.localhost`, ':path', '/', ...(protocol === '' ? [] : [':protocol', protocol])]
     // The answer may come before carry() returns: nothing here needs the exchange before then.
-    this.exchange = gateway.carry({ uuid: randomBytes(16).toString('hex'), service, fields, worker: 0 }, body, complete, this)
+    this.exchange = gateway.carry({ uuid: randomBytes(16).toString('hex'), service, fields, worker }, body, complete, this)
   }
 
   interim(fields: Fields): void {
