@@ -331,6 +331,29 @@ t.test('leaving waits for what is under way, and no longer than it may', async (
   t.equal(hanging.failure?.name, 'gateway_leaving')
 })
 
+t.test('visitors who leave at any moment never give another one a byte', async (t) => {
+  const rig = await Rig.start(t)
+  rig.allow('a', ['demo'])
+  await rig.agent('a', (opening, stream) => {
+    const canary = Buffer.from(opening.uuid)
+    stream.sendHead([':status', '200'], canary, false)
+    stream.write(Buffer.concat(Array.from({ length: 50 }, () => canary)))
+    stream.end()
+    return events()
+  })
+  const asked = Array.from({ length: 2_000 }, () => rig.ask('demo'))
+  // Some before anything is sent, some while answers come, some after.
+  for (let i = 0; i < asked.length; i += 7) asked[i]!.exchange.cancel(errors.cancelled)
+  await until('answers come', () => asked.some(({ status }) => status === 200))
+  for (let i = 0; i < asked.length; i += 3) asked[i]!.exchange.cancel(errors.cancelled)
+  const staying = asked.filter((_one, i) => i % 7 !== 0 && i % 3 !== 0)
+  await Promise.all(staying.map((one) => one.done()))
+  for (const one of staying) if (one.body.length !== 51 * 32) throw new Error(`${String(one.body.length)} bytes`)
+  for (const one of asked) if (!one.body.toString().split(one.uuid).every((rest) => one.uuid.startsWith(rest))) throw new Error('a foreign byte')
+  t.equal(rig.gateway.underWay, 0)
+  t.equal(rig.environment.budget.usedBytes, controlWindow(rig))
+})
+
 /** What the standing control stream's window takes. */
 function controlWindow(rig: Rig): number {
   return [...rig.registry.members()].length * 65_536

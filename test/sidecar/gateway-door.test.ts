@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { request as httpRequest } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import t from 'tap'
+import type { Carrier } from '../../protocol/channel.ts'
 import { decodeClose, Kind } from '../../protocol/messages.ts'
 import type { Session } from '../../protocol/session.ts'
 import { NO_FIELDS, type Stream, StreamKind } from '../../protocol/stream.ts'
@@ -223,6 +224,56 @@ t.test('an agent opens no exchange and no second control stream at the gateway',
     await until('it is refused', () => told.length > before)
   }
   t.same(told, Array.from({ length: 4 }, () => 'refused false'))
+  await works(rig)
+})
+
+/** All that an agent says from now on, as it leaves. */
+function overhear(carrier: Carrier): Buffer[] {
+  const said: Buffer[] = []
+  const send = carrier.send.bind(carrier)
+  carrier.send = (message) => {
+    said.push(Buffer.from(message))
+    return send(message)
+  }
+  return said
+}
+
+t.test('a login that was overheard and is said again ends in nothing', async (t) => {
+  const rig = await start(t)
+  const carrier = await rig.dial()
+  const said = overhear(carrier)
+  await rig.login('a', { carrier })
+  t.same(said.map((message) => message[0]), [Kind.hello, Kind.proof])
+  const thief = await rig.dial()
+  let answer = 0
+  thief.onMessage = (message) => {
+    answer = message[0]!
+    if (answer === Kind.challenge) thief.send(said[1]!)
+  }
+  const before = [...rig.registry.members()].length
+  thief.send(said[0]!)
+  await until('it is refused', () => rig.notes.includes('refused unknown unauthenticated'))
+  await until('it is told', () => answer === Kind.close)
+  t.equal([...rig.registry.members()].length, before)
+  await works(rig)
+})
+
+t.test('a channel that was overheard and is opened again moves nothing', async (t) => {
+  const rig = await start(t)
+  const agent = rig.agents[0]!
+  await agent.cut()
+  const carrier = await rig.dial()
+  const said = overhear(carrier)
+  await agent.resume(carrier)
+  t.equal(said[0]![0], Kind.channelOpen)
+  for (const message of [said[0]!, Buffer.concat([said[0]!.subarray(0, -1), Buffer.of(0)]), Buffer.concat([Buffer.of(Kind.channelOpen), randomBytes(16), said[0]!.subarray(17)])]) {
+    const thief = await rig.dial()
+    let told = ''
+    thief.onMessage = (answer) => (told = decodeClose(answer).code.name)
+    thief.send(message)
+    await until('it is refused', () => told !== '')
+    t.equal(told, 'unknown_session')
+  }
   await works(rig)
 })
 

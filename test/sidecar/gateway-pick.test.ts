@@ -205,3 +205,15 @@ t.test('two services and two agents keep to themselves', async (t) => {
   await served.done()
   t.notOk(waits.over)
 })
+
+t.test('an agent that falls silent is away when its time and its grace are over', async (t) => {
+  const rig = await Rig.start(t, { times: { heartbeatMs: 20, deadAfterMs: 60, graceMs: 40 } })
+  rig.allow('a', ['demo'])
+  const agent = await rig.agent('a', answers(200, ''))
+  agent.fallSilent()
+  const asked = rig.ask('demo')
+  t.equal(await asked.done(), 'fail agent_lost')
+  t.same(rig.presence, ['demo up', 'demo away'])
+  t.same(rig.notes.slice(1), ['detached a', 'ended a agent_lost'])
+  t.equal(rig.ask('demo').failure?.name, 'service_away')
+})

@@ -92,6 +92,13 @@ export interface RigOptions {
   readonly settled?: boolean
 }
 
+interface LoginChange {
+  readonly secret?: string
+  readonly instance?: Buffer
+  readonly carrier?: Carrier
+  readonly began?: (session: Session, carrier: Carrier) => void
+}
+
 interface Ask {
   readonly method: string
   readonly body: Buffer
@@ -181,8 +188,8 @@ export class Rig {
   }
 
   /** Logs in; what comes of it, session or refusal. `began` hears of a session in the turn in which it begins. */
-  async login(id: string, change: { secret?: string; instance?: Buffer; began?: (session: Session, carrier: Carrier) => void } = {}): Promise<{ outcome: Session | Refusal; carrier: Carrier }> {
-    const carrier = await this.dial()
+  async login(id: string, change: LoginChange = {}): Promise<{ outcome: Session | Refusal; carrier: Carrier }> {
+    const carrier = change.carrier ?? (await this.dial())
     const secret = change.secret ?? this.secrets.get(id) ?? 'nobody knows'
     const options = { agentId: id, secret, gatewayKey: KEY, instance: change.instance ?? randomBytes(16), policies: ['always', 'never'] as const, lanes: 1, settings: SETTINGS }
     return new Promise((resolve) => {
@@ -249,8 +256,13 @@ export class Agent {
     await until('the gateway noticed', () => !ours.session.attached)
   }
 
-  async resume(): Promise<void> {
-    this.carrier = await this.rig.dial()
+  /** It is there and says nothing any more, as after a SIGSTOP or behind a black hole. */
+  fallSilent(): void {
+    this.carrier.send = () => true
+  }
+
+  async resume(carrier?: Carrier): Promise<void> {
+    this.carrier = carrier ?? (await this.rig.dial())
     await new Promise<void>((resolve, reject) => {
       this.session.openChannel(this.carrier, (refusal) => (refusal === undefined ? resolve() : reject(new Error(refusal.code.name))))
     })
@@ -261,6 +273,7 @@ export class Agent {
 export class Asked implements Answer {
   readonly events: string[] = []
   readonly exchange: Exchange
+  readonly uuid = randomBytes(16).toString('hex')
   body = Buffer.alloc(0)
   status = 0
   trailers: Fields = NO_FIELDS
@@ -273,7 +286,7 @@ export class Asked implements Answer {
     this.reads = reads
     const fields = [':method', method, ':scheme', 'http', ':authority', `${service}.localhost`, ':path', '/', ...(protocol === '' ? [] : [':protocol', protocol])]
     // The answer may come before carry() returns: nothing here needs the exchange before then.
-    this.exchange = gateway.carry({ uuid: randomBytes(16).toString('hex'), service, fields, worker }, body, complete, this)
+    this.exchange = gateway.carry({ uuid: this.uuid, service, fields, worker }, body, complete, this)
   }
 
   interim(fields: Fields): void {
