@@ -34,8 +34,8 @@ export interface AgentOptions {
   readonly environment: Environment
   readonly userAgent: string
   readonly onEvent: (event: AgentEvent) => void
-  /** Whether payload may go unsealed: the agent takes either unless it is told. */
-  readonly policies?: readonly Policy[]
+  /** `never`: the gateway may have payload go unsealed. Both ends must say so; unless this one does, a session is sealed or there is none. */
+  readonly policy?: Policy | undefined
   readonly dial?: (options: DialOptions, done: (outcome: Carrier | DialFailure) => void) => () => void
 }
 
@@ -138,7 +138,8 @@ export class Agent {
   }
 
   private logIn(carrier: Carrier): void {
-    const { join, policies = ['always', 'never'], environment } = this.options
+    const { join, environment } = this.options
+    const policies: Policy[] = this.options.policy === 'never' ? ['always', 'never'] : ['always']
     const settings = { firstCredit: FIRST_CREDIT_BYTES, maxStreams: STREAMS_MAX_COUNT }
     this.cancelTry = () => carrier.abort()
     login(carrier, { agentId: join.id, secret: join.secret, gatewayKey: join.key, instance: this.instance, policies, lanes: 1, settings }, environment, (outcome) => {

@@ -8,10 +8,11 @@ import { askForJoin, findJoin, readJoin } from './join-source.ts'
 import type { Services } from './offering.ts'
 import type { OriginOptions } from './origin.ts'
 import { jsonLine, type Reported, textLines } from './report.ts'
-import { host, readAgentFile, SettingsError } from './settings.ts'
+import { host, readAgentFile, readPolicy, SettingsError } from './settings.ts'
 import { parseTarget } from './target.ts'
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Join } from '../protocol/join.ts'
+import type { Policy } from '../protocol/messages.ts'
 
 const Exit = { clean: 0, failure: 1, usage: 2, refused: 3, unreachable: 4 } as const
 /** The same failure of the same origin is told again after this, not for every visitor. */
@@ -69,7 +70,8 @@ async function run(command: Running): Promise<number> {
   }
   const join = await joinOf(command, file)
   if (join === undefined) return Exit.usage
-  return serve(join, services, command.once)
+  const policy = readPolicy(command.policy ?? process.env.POSTERN_POLICY) ?? file?.policy
+  return serve(join, services, policy, command.once)
 }
 
 function httpServices(command: Extract<Command, { command: 'http' }>): Services {
@@ -105,7 +107,7 @@ function withReport(options: OriginOptions): OriginOptions {
   return { ...options, onTrouble }
 }
 
-function serve(join: Join, services: Services, once: boolean): Promise<number> {
+function serve(join: Join, services: Services, policy: Policy | undefined, once: boolean): Promise<number> {
   return new Promise((resolve) => {
     let code: number = Exit.clean
     let served = false
@@ -118,7 +120,7 @@ function serve(join: Join, services: Services, once: boolean): Promise<number> {
         void agent.close()
       } else if (event.event === 'closed') resolve(code)
     }
-    const agent = new Agent({ join, services, environment: processEnvironment(), userAgent: `postern/${version()}`, onEvent })
+    const agent = new Agent({ join, services, policy, environment: processEnvironment(), userAgent: `postern/${version()}`, onEvent })
     let signals = 0
     const signalled = (): void => {
       if (++signals === 1) void agent.drain()

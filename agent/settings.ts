@@ -1,6 +1,7 @@
 // What an agent is told to serve: postern.yaml, read strictly, and the options of the command line put on top of it.
 import { readFileSync } from 'node:fs'
 import { parse, YAMLParseError } from 'yaml'
+import type { Policy } from '../protocol/messages.ts'
 import type { OriginOptions } from './origin.ts'
 import { parseTarget } from './target.ts'
 
@@ -16,10 +17,11 @@ export class SettingsError extends Error {
 export interface AgentFile {
   readonly join: string | undefined
   readonly joinFile: string | undefined
+  readonly policy: Policy | undefined
   readonly services: ReadonlyMap<string, OriginOptions>
 }
 
-const TOP = ['join', 'join_file', 'host_header', 'insecure_origin', 'services'] as const
+const TOP = ['join', 'join_file', 'policy', 'host_header', 'insecure_origin', 'services'] as const
 const SERVICE = ['target', 'host_header', 'insecure_origin'] as const
 const SERVICE_NAME = /^[a-z0-9][a-z0-9-]{0,62}$/
 /** A configuration of thousands of services stays below this. */
@@ -63,7 +65,8 @@ export function readAgentFile(path: string, platform: NodeJS.Platform): AgentFil
     }
   }
   if (services.size === 0) throw wrong('`services` is empty: there is nothing to serve')
-  return { join: optionalText(top.join, 'join', wrong), joinFile: optionalText(top.join_file, 'join_file', wrong), services }
+  const policy = readPolicy(optionalText(top.policy, 'policy', wrong))
+  return { join: optionalText(top.join, 'join', wrong), joinFile: optionalText(top.join_file, 'join_file', wrong), policy, services }
 }
 
 function mapping<Key extends string>(value: unknown, keys: readonly Key[], prefix: string, wrong: (message: string) => Error): Partial<Record<Key, unknown>> {
@@ -77,6 +80,12 @@ function mapping<Key extends string>(value: unknown, keys: readonly Key[], prefi
 function optionalText(value: unknown, key: string, wrong: (message: string) => Error): string | undefined {
   if (value !== undefined && (typeof value !== 'string' || value === '')) throw wrong(`\`${key}\` is no text`)
   return value
+}
+
+/** Checks whether payload is sealed. */
+export function readPolicy(word: string | undefined): Policy | undefined {
+  if (word !== undefined && word !== 'always' && word !== 'never') throw new SettingsError('policy is always or never')
+  return word
 }
 
 /** Checks what the origin is to see as Host. */

@@ -6,6 +6,7 @@ import type { Services } from '../../agent/offering.ts'
 import { parseTarget } from '../../agent/target.ts'
 import { errors } from '../../protocol/errors.ts'
 import { decodeJoin, encodeJoin } from '../../protocol/join.ts'
+import type { Policy } from '../../protocol/messages.ts'
 import { type Ends, startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { startGate } from './gate.ts'
@@ -14,8 +15,8 @@ class Watched {
   readonly events: AgentEvent[] = []
   readonly agent: Agent
 
-  constructor(t: Ends, join: string, services: Services) {
-    this.agent = new Agent({ join: decodeJoin(join), services, environment: processEnvironment(), userAgent: 'test', onEvent: (event) => this.events.push(event) })
+  constructor(t: Ends, join: string, services: Services, policy?: Policy) {
+    this.agent = new Agent({ join: decodeJoin(join), services, policy, environment: processEnvironment(), userAgent: 'test', onEvent: (event) => this.events.push(event) })
     t.teardown(() => this.agent.close())
   }
 
@@ -133,6 +134,21 @@ t.test('a wrong secret and a wrong gateway key end it, refused', async (t) => {
     t.equal(watched.count('failed'), 0)
   }
   t.equal(gate.sessions.length, 0)
+})
+
+t.test('payload goes unsealed only if both ends say so', async (t) => {
+  const origin = await startOrigin(t)
+  for (const [gateway, agent, outcome] of [['never', undefined, 'policy_mismatch'], ['never', 'always', 'policy_mismatch'], ['never', 'never', 'never'], ['always', 'never', 'always']] as const) {
+    const gate = await startGate(t, { policy: gateway })
+    const watched = new Watched(t, gate.join, every(origin.port), agent)
+    await watched.agent.start()
+    if (outcome === 'policy_mismatch') t.match(await watched.saw('refused'), { code: outcome })
+    else {
+      await watched.saw('serving')
+      t.equal(gate.sessions[0]!.policy, outcome)
+      t.equal((await gate.answered(gate.visit())).text, 'GET /\n')
+    }
+  }
 })
 
 t.test('while nobody is there it tries again and again', async (t) => {

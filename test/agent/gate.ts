@@ -10,6 +10,7 @@ import { ControlReader, encodeControl, type ServedService } from '../../protocol
 import type { Environment } from '../../protocol/environment.ts'
 import { errors } from '../../protocol/errors.ts'
 import { encodeJoin } from '../../protocol/join.ts'
+import type { Policy } from '../../protocol/messages.ts'
 import { createServerSetup, publicKey, ready, register } from '../../protocol/opaque.ts'
 import type { Session } from '../../protocol/session.ts'
 import { NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from '../../protocol/stream.ts'
@@ -84,7 +85,7 @@ export class Gate {
 }
 
 /** `graceMs`: how long a session waits for a channel. */
-export async function startGate(t: Ends, options: { readonly graceMs?: number } = {}): Promise<Gate & { readonly stop: () => Promise<void> }> {
+export async function startGate(t: Ends, options: { readonly graceMs?: number; readonly policy?: Policy } = {}): Promise<Gate & { readonly stop: () => Promise<void> }> {
   await ready
   const gate = new Gate()
   if (options.graceMs !== undefined) gate.environment = processEnvironment({ ...gate.environment.times, graceMs: options.graceMs })
@@ -95,7 +96,7 @@ export async function startGate(t: Ends, options: { readonly graceMs?: number } 
     serverSetup: setup,
     recordOf: (id) => (id === 'an-agent' ? record : null),
     terms: () => ({
-      policy: 'always',
+      policy: options.policy ?? 'always',
       lanes: 1,
       settings: SERVER_SETTINGS,
       terms: { services: gate.services, heartbeat_ms: 10_000, dead_after_ms: 25_000, grace_ms: 30_000, channels: ['websocket'] },
