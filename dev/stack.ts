@@ -1,5 +1,5 @@
 // Postern's own parts, started as a person would start them: the gateway's command, one agent added to it, the files for nginx, the agent's command.
-import { existsSync, mkdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { loadNjs } from './nginx.ts'
 import { type Processes, run, type Running, type StartOptions } from './processes.ts'
@@ -53,10 +53,19 @@ export async function startAgent(processes: Processes, gateway: Gateway, options
   return running
 }
 
-/** Compiles the njs module and writes the includes for nginx into `dir`/edge, with this run directory in them. */
+/** Where the shipped includes look for the run directory and for the njs module. */
+const SHIPPED_RUN_DIR = '/run/postern'
+const SHIPPED_MODULE = '/etc/nginx/postern/postern.js'
+
+/** Compiles the njs module and writes the includes for nginx into `dir`/edge, with `dir`/run for the run directory. */
 export async function prepareEdge(dir: string): Promise<void> {
-  await run('tsc', ['-p', join(ROOT, 'njs/tsconfig.json')])
-  await run(process.execPath, [GATEWAY, 'nginx', '--out', join(dir, 'edge'), '--run-dir', join(dir, 'run')])
+  const edge = join(dir, 'edge')
+  await run('tsc', ['-p', join(ROOT, 'njs/tsconfig.json'), '--outDir', edge])
+  for (const name of readdirSync(join(ROOT, 'nginx'))) {
+    if (!/^postern-.*\.conf$/.test(name)) continue
+    const text = readFileSync(join(ROOT, 'nginx', name), 'utf8')
+    writeFileSync(join(edge, name), text.replaceAll(SHIPPED_MODULE, join(edge, 'postern.js')).replaceAll(SHIPPED_RUN_DIR, join(dir, 'run')))
+  }
 }
 
 /** The parts of an nginx configuration that serve visitors and agents on one port, with the includes of `dir`/edge. */
