@@ -55,6 +55,8 @@ export class Agent {
   private control: AgentControl | undefined
   /** Gives up the dial, or the wait, that is under way. */
   private cancelTry: (() => void) | undefined
+  /** What was last said of what is served: a push that changes nothing here is no event. */
+  private told = ''
   private state: 'new' | 'running' | 'draining' | 'closed' = 'new'
 
   constructor(options: AgentOptions) {
@@ -176,6 +178,9 @@ export class Agent {
     const { onEvent, join } = this.options
     const services = this.offering.served
     const unwanted = this.offering.unwanted
+    const told = `${session.id} ${JSON.stringify([services, unwanted])}`
+    if (told === this.told) return
+    this.told = told
     if (unwanted.length > 0) onEvent({ event: 'not_allowed', services: unwanted })
     if (services.length === 0) onEvent({ event: 'nothing_to_serve', gateway: join.url })
     else onEvent({ event: 'serving', gateway: join.url, channel, session: session.id, services })

@@ -140,4 +140,7 @@ function failed(error: unknown): number {
   return usage ? Exit.usage : Exit.failure
 }
 
+// Whoever read what we say may leave (`postern http 3000 | head`): visitors are served on.
+process.stdout.on('error', () => undefined)
+
 process.exitCode = await main().catch(failed)

@@ -175,6 +175,20 @@ t.test('after a thousand aborts no connection to the origin is left', async (t) 
   await until('nothing is counted', () => origin.active === 0)
 })
 
+t.test('so many exchanges at once are given to an origin and no more', async (t) => {
+  const server = await startRawOrigin(t, (socket) => void socket.on('end', () => socket.destroy()).resume())
+  const origin = originAt(t, server.port)
+  const streams = Array.from({ length: 2_048 }, () => send(origin, request('GET', '/')))
+  t.same(send(origin, request('GET', '/')).failure, { code: errors.refused, begun: false })
+  await until('every connection is there', () => server.connections() === 1_024)
+  for (const stream of streams) {
+    t.equal(stream.failure, undefined)
+    stream.events!.onReset(errors.cancelled, true)
+  }
+  await until('nothing is left', () => origin.active === 0 && server.connections() === 0)
+  t.equal(send(origin, request('GET', '/')).failure, undefined)
+})
+
 t.test('a STOP of the answer leaves the origin', async (t) => {
   const server = await startRawOrigin(t, replying('HTTP/1.1 200 OK\r\n\r\nendless'))
   const stream = send(originAt(t, server.port), request('GET', '/'))
