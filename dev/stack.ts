@@ -13,6 +13,7 @@ export type Policy = 'always' | 'never'
 export interface Gateway {
   readonly running: Running
   readonly runDir: string
+  readonly policy: Policy
 }
 
 export interface GatewayOptions extends StartOptions {
@@ -29,7 +30,7 @@ export async function startGateway(processes: Processes, options: GatewayOptions
   const running = processes.start('gateway', process.execPath,
     [GATEWAY, 'start', '--run-dir', runDir, '--state-dir', join(options.dir, 'state'), '--public-url', options.publicUrl, '--policy', options.policy], options)
   await processes.until(running, 'route table', () => existsSync(join(runDir, 'routes/.mark')))
-  return { running, runDir }
+  return { running, runDir, policy: options.policy }
 }
 
 export interface AgentOptions extends StartOptions {
@@ -47,7 +48,7 @@ export async function startAgent(processes: Processes, gateway: Gateway, options
   const join_ = (await run(process.execPath, [GATEWAY, 'agents', 'add', options.id, '--service', options.service, '--host', options.host, '--run-dir', gateway.runDir])).trim()
   const word = /\bpj1_[\w-]+/.exec(join_)?.[0]
   if (word === undefined) throw new Error(`postern-gateway agents add printed no join string:\n${join_}`)
-  const running = processes.start('agent', process.execPath, [AGENT, 'http', options.target, ...(options.more ?? [])], { ...options, env: { ...options.env, POSTERN_JOIN: word } })
+  const running = processes.start('agent', process.execPath, [AGENT, 'http', options.target, '--policy', gateway.policy, ...(options.more ?? [])], { ...options, env: { ...options.env, POSTERN_JOIN: word } })
   const route = join(gateway.runDir, 'routes', options.host)
   await processes.until(running, 'session', () => existsSync(route) && readFileSync(route, 'latin1').startsWith('1 up '))
   return running
