@@ -1,0 +1,148 @@
+// A real nginx with Postern's includes for a test: Debian's own or the newest (dev/nginx-new.sh), in a folder of its own, its log checked at the end.
+import { execFile, spawn } from 'node:child_process'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import net from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import type { Test } from 'tap'
+import { until } from './until.ts'
+
+const ROOT = join(import.meta.dirname, '../..')
+const NEW = join(ROOT, '.nginx-new')
+const INCLUDES = ['postern-http.conf', 'postern-server.conf', 'postern-agents.conf', 'postern-modern.conf']
+const exec = promisify(execFile)
+
+/** `debian`: the machine's own, `new`: the one that dev/nginx-new.sh fetched. */
+export type Binary = 'debian' | 'new'
+
+export interface NginxOptions {
+  /** The gateway's run directory: its sockets and route files. */
+  readonly runDir: string
+  /** The whole server's inside, instead of the includes and a location / that serves visitors. `EDGE` in it is the folder of the includes. */
+  readonly server?: string
+  /** More directives for http {}. */
+  readonly http?: string
+  readonly binary?: Binary
+  /** Lines of its log at level error or above that the test brings about. */
+  readonly expected?: readonly RegExp[]
+  readonly workers?: number
+}
+
+export interface RunningNginx {
+  readonly port: number
+  readonly url: string
+  readonly pid: number
+  /** Where it keeps its files; `access.log` is one. */
+  readonly dir: string
+  logs(): string
+  /** New workers with the configuration as it stands in the file; resolves when they have started. */
+  reload(): Promise<void>
+  stop(): Promise<void>
+}
+
+const DEFAULT_SERVER = `include EDGE/postern-server.conf;
+    include EDGE/postern-agents.conf;
+    location / { client_max_body_size 0; try_files "" @postern; }`
+
+/** Why a binary can't be used here, or undefined. */
+export function missing(binary: Binary): string | undefined {
+  return binary === 'debian' || existsSync(join(NEW, 'version')) ? undefined : 'no newer nginx here: sh dev/nginx-new.sh fetches it where it can be had'
+}
+
+function command(binary: Binary): readonly [string, ...string[]] {
+  return binary === 'debian' ? ['nginx'] : [join(NEW, 'ld.so'), '--library-path', join(NEW, 'lib'), join(NEW, 'nginx')]
+}
+
+async function modulePath(binary: Binary): Promise<string> {
+  if (binary === 'new') return join(NEW, 'ngx_http_js_module.so')
+  const { stderr } = await exec('nginx', ['-V'])
+  return join(/--modules-path=(\S+)/.exec(stderr)?.[1] ?? 'modules', 'ngx_http_js_module.so')
+}
+
+/** Compiles the njs file and copies the includes into `edge`, with these places in them. */
+export async function prepareEdge(edge: string, runDir: string): Promise<void> {
+  mkdirSync(edge, { recursive: true })
+  await exec(join(ROOT, 'node_modules/.bin/tsc'), ['-p', join(ROOT, 'njs/tsconfig.json'), '--outDir', edge])
+  for (const name of INCLUDES) {
+    const text = readFileSync(join(ROOT, 'nginx', name), 'utf8')
+    writeFileSync(join(edge, name), text.replaceAll('/etc/nginx/postern/postern.js', join(edge, 'postern.js')).replaceAll('/run/postern', runDir))
+  }
+}
+
+/** A port that was free a moment ago. */
+async function freePort(): Promise<number> {
+  const server = net.createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as net.AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+/** A user for the workers: root's nginx keeps root, for the folders of a test are its own alone. */
+const user = process.getuid?.() === 0 ? 'user root;' : ''
+
+/** `nginx -t` of a whole configuration: rejects with what nginx says. */
+export async function checkConfiguration(binary: Binary, prefix: string, file: string): Promise<string> {
+  const [program, ...first] = command(binary)
+  const { stderr } = await exec(program, [...first, '-t', '-p', prefix, '-c', file, '-e', 'stderr', '-g', `load_module ${await modulePath(binary)};`])
+  return stderr
+}
+
+export async function startNginx(t: Pick<Test, 'teardown' | 'fail'>, options: NginxOptions): Promise<RunningNginx> {
+  const binary = options.binary ?? 'debian'
+  const dir = mkdtempSync(join(tmpdir(), 'postern-nginx-'))
+  chmodSync(dir, 0o755)
+  const edge = join(dir, 'edge')
+  await prepareEdge(edge, options.runDir)
+  const port = await freePort()
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${dir}/${kind};`).join(' ')
+  writeFileSync(join(dir, 'nginx.conf'), `${user}
+load_module ${await modulePath(binary)};
+worker_processes ${String(options.workers ?? 1)};
+pid ${dir}/nginx.pid;
+error_log stderr notice;
+events { worker_connections 4096; }
+http {
+  ${temporary}
+  access_log ${dir}/access.log;
+  include ${edge}/postern-http.conf;
+  ${(options.http ?? '').replaceAll('EDGE', edge)}
+  server {
+    listen 127.0.0.1:${String(port)};
+    ${(options.server ?? DEFAULT_SERVER).replaceAll('EDGE', edge)}
+  }
+}
+`)
+  const [program, ...first] = command(binary)
+  const child = spawn(program, [...first, '-p', dir, '-c', join(dir, 'nginx.conf'), '-e', 'stderr', '-g', 'daemon off;'], { stdio: ['ignore', 'ignore', 'pipe'] })
+  let log = ''
+  child.stderr.setEncoding('utf8')
+  child.stderr.on('data', (text: string) => { log += text })
+  const gone = new Promise<void>((resolve) => child.once('close', () => resolve()))
+  const over = () => child.exitCode !== null || child.signalCode !== null
+  let stopped: Promise<void> | undefined
+  const stop = (): Promise<void> => {
+    stopped ??= (async () => {
+      if (!over()) child.kill('SIGTERM')
+      await gone
+      const faults = log.split('\n').filter((line) => /\[(error|crit|alert|emerg)\]/.test(line) && !(options.expected ?? []).some((known) => known.test(line)))
+      if (faults.length > 0) t.fail(`nginx logged what no test expects:\n${faults.slice(0, 10).join('\n')}`)
+      rmSync(dir, { recursive: true, force: true })
+    })()
+    return stopped
+  }
+  t.teardown(stop)
+  // It writes its pid file when it listens.
+  await until('nginx to listen', () => {
+    if (over()) throw new Error(`nginx ended at once:\n${log}`)
+    return /start worker process \d+/.test(log)
+  }, { logs: () => log })
+  const started = () => log.match(/start worker process \d+/g)?.length ?? 0
+  const reload = async (): Promise<void> => {
+    const before = started()
+    child.kill('SIGHUP')
+    await until('nginx to start new workers', () => started() > before, { logs: () => log })
+  }
+  return { port, url: `http://127.0.0.1:${String(port)}`, pid: child.pid ?? 0, dir, logs: () => log, reload, stop }
+}
