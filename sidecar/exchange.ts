@@ -203,9 +203,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     if (this.complete && !ended) this.sendEnd(stream)
     // An upgrade's request direction stays open for as long as the connection lives.
     if (this.complete || this.request.fields[8] === ':protocol') this.awaitHead()
-    if (this.over || !this.ingressWaits || !room) return
-    this.ingressWaits = false
-    this.answer.drain()
+    if (room && !this.over) this.letGoOn()
   }
 
   private sendEnd(stream: Stream): void {
@@ -265,18 +263,24 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     this.stopped = true
     this.passed = true
     if (this.held !== undefined) this.drop()
-    if (!this.answerOver) {
-      if (!this.headCame) this.awaitHead()
-      this.answer.stopped()
+    if (this.answerOver) {
+      this.finish()
+      this.letGoOn()
+      return
     }
-    this.maybeFinish()
+    if (!this.headCame) this.awaitHead()
+    this.answer.stopped()
   }
 
   onReset(code: ErrorCode, begun: boolean): void {
     const member = this.member!
     this.stream = undefined
     this.waitsIn?.remove(this)
-    if (this.answerOver) return this.finish()
+    if (this.answerOver) {
+      this.finish()
+      this.letGoOn()
+      return
+    }
     const shown = member.session.ended || MAY_SAY.has(code.fault) ? code : errors.agent_protocol
     const detail = `agent ${member.agentId}: ${code.name}${begun ? ', begun' : ', not begun'}`
     if (!this.mayTryAgain(code, begun)) return this.fail(shown, detail)
@@ -287,9 +291,14 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
   }
 
   onDrain(): void {
+    this.letGoOn()
+  }
+
+  // Told after the answer's end too: an upload may outlast its answer, and one that waits would wait for ever.
+  private letGoOn(): void {
     if (!this.ingressWaits) return
     this.ingressWaits = false
-    if (!this.over && !this.answerOver) this.answer.drain()
+    this.answer.drain()
   }
 
   private mayTryAgain(code: ErrorCode, begun: boolean): boolean {

@@ -264,10 +264,35 @@ t.test('an answer before the end of the upload leaves the upload going', async (
   const asked = rig.ask('demo', { method: 'POST', complete: false })
   t.equal(await asked.done(), 'head 200, end')
   t.equal(rig.gateway.underWay, 1)
-  asked.exchange.write(Buffer.alloc(1000))
+  for (let i = 0; i < 10; i++) {
+    const { drains } = asked
+    if (!asked.exchange.write(Buffer.alloc(65_536))) await until('it may go on', () => asked.drains > drains)
+  }
   asked.exchange.end()
-  await until('it arrived', () => got === 1000)
+  await until('it arrived', () => got === 655_360)
   t.equal(rig.gateway.underWay, 0)
+})
+
+t.test('an upload that nobody reads any more after its answer is let go', async (t) => {
+  const rig = await Rig.start(t)
+  rig.allow('a', ['demo'])
+  for (const leave of [(stream: Stream) => stream.stop(errors.cancelled), (stream: Stream) => stream.reset(errors.cancelled, true)]) {
+    let stream: Stream | undefined
+    const agent = await rig.agent('a', (_opening, opened) => {
+      stream = opened
+      opened.sendHead([':status', '200'], undefined, true)
+      return events()
+    })
+    const asked = rig.ask('demo', { method: 'POST', complete: false, body: Buffer.alloc(65_536) })
+    t.equal(await asked.done(), 'head 200, end')
+    t.notOk(asked.exchange.write(Buffer.alloc(65_536)))
+    leave(stream!)
+    await until('it may go on', () => asked.drains === 1)
+    t.ok(asked.exchange.write(Buffer.alloc(65_536)))
+    t.equal(rig.gateway.underWay, 0)
+    agent.session.end(errors.draining, 'the next one')
+    await until('it left', () => [...rig.registry.members()].length === 0)
+  }
 })
 
 t.test('what an agent says of nobody or of the gateway is shown as its own fault', async (t) => {
