@@ -1,5 +1,5 @@
 // Where the join string comes from: flag, environment, file, or a question on a terminal that shows nothing of the answer.
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import type { ReadStream, WriteStream } from 'node:tty'
 import { decodeJoin, type Join } from '../protocol/join.ts'
 import { SettingsError } from './settings.ts'
@@ -16,11 +16,20 @@ export interface JoinSources {
 
 /** A join string is some 300 bytes. */
 const ANSWER_MAX_CHARACTERS = 4_096
+/** Of a file's mode. A group may be meant to read it. */
+const OTHERS_READ = 0o004
 /** ESC [ 200 ~ and ESC [ 201 ~: what a terminal puts around pasted text. */
 const PASTED = /\p{Cc}\[20[01]~/u
 
-/** The join string of the first source that is there; undefined if none is. Throws a {@link SettingsError}. */
-export function findJoin(sources: JoinSources): Join | undefined {
+/** The join string of the first source that is there; undefined if none is. `warn` hears of a file that others can read. Throws a {@link SettingsError}. */
+export function findJoin(sources: JoinSources, platform: NodeJS.Platform, warn: (detail: string) => void): Join | undefined {
+  const fromFile = (path: string | undefined): string | undefined => {
+    if (path === undefined) return undefined
+    const word = readWord(path)
+    // Windows keeps rights elsewhere.
+    if (platform !== 'win32' && (statSync(path).mode & OTHERS_READ) !== 0) warn(`everyone on this machine can read ${path}; chmod 600 keeps it to you`)
+    return word
+  }
   const word =
     sources.flag ?? fromFile(sources.flagFile) ?? sources.environment ?? fromFile(sources.environmentFile) ?? sources.setting ?? fromFile(sources.settingFile)
   return word === undefined ? undefined : readJoin(word)
@@ -35,8 +44,7 @@ export function readJoin(word: string): Join {
   }
 }
 
-function fromFile(path: string | undefined): string | undefined {
-  if (path === undefined) return undefined
+function readWord(path: string): string {
   try {
     return readFileSync(path, 'utf8')
   } catch (error) {

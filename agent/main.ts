@@ -81,7 +81,8 @@ function httpServices(command: Extract<Command, { command: 'http' }>): Services 
 
 async function joinOf(command: Running, file: { join: string | undefined; joinFile: string | undefined } | undefined): Promise<Join | undefined> {
   const { POSTERN_JOIN: environment, POSTERN_JOIN_FILE: environmentFile } = process.env
-  const join = findJoin({ flag: command.join, flagFile: command.joinFile, environment, environmentFile, setting: file?.join, settingFile: file?.joinFile })
+  const sources = { flag: command.join, flagFile: command.joinFile, environment, environmentFile, setting: file?.join, settingFile: file?.joinFile }
+  const join = findJoin(sources, process.platform, (detail) => report({ event: 'warning', detail }))
   // What runs on from here, and whatever it starts, needs it no more.
   delete process.env.POSTERN_JOIN
   if (join !== undefined) return join
