@@ -8,8 +8,8 @@ import type { Session } from '../protocol/session.ts'
 const QUIET_MS = 5_000
 /** How often that is looked into; requests drive it, no timer does. */
 const LOOK_MS = 1_000
-/** Workers remembered; nginx has as many as there are cores, and as many again while it reloads. */
-const WORKERS_MAX_COUNT = 1_024
+/** Workers remembered, those that are gone too: one that was quiet for a while is not new when it has requests again. */
+const WORKERS_MAX_COUNT = 256
 
 interface Worker {
   readonly firstAt: number
@@ -40,27 +40,33 @@ export class Workers {
     const now = this.clock.now()
     const known = this.workers.get(worker)
     if (known !== undefined) known.lastAt = now
-    else if (this.workers.size < WORKERS_MAX_COUNT) this.workers.set(worker, { firstAt: now, lastAt: now })
+    else this.remember(worker, now)
     if (now - this.lookedAt >= LOOK_MS) this.look(now)
+  }
+
+  private remember(worker: number, now: number): void {
+    if (this.workers.size >= WORKERS_MAX_COUNT) {
+      // A Map keeps the order in which its entries came: the oldest is the likeliest to be gone.
+      const [oldest] = this.workers.keys()
+      this.workers.delete(oldest!)
+    }
+    this.workers.set(worker, { firstAt: now, lastAt: now })
   }
 
   private look(now: number): void {
     this.lookedAt = now
-    // The one that came last of those at work: it is at work now, for a request brought us here.
     let newestAt = -Infinity
-    for (const [pid, { firstAt, lastAt }] of this.workers) {
-      if (now - lastAt >= QUIET_MS) this.workers.delete(pid)
-      else newestAt = Math.max(newestAt, firstAt)
-    }
+    for (const worker of this.workers.values()) if (now - worker.lastAt < QUIET_MS) newestAt = Math.max(newestAt, worker.firstAt)
     // It gets its time too: two workers may share the requests, one at a time.
     if (now - newestAt < QUIET_MS) return
-    for (const session of this.sessions()) for (const carrier of session.carriers) this.consider(session, carrier, newestAt)
+    for (const session of this.sessions()) for (const carrier of session.carriers) this.consider(session, carrier, newestAt, now)
   }
 
   // Only a worker that is newer than the channel is a sign of a reload; so no channel is sent to and fro between two that are there to stay.
-  private consider(session: Session, carrier: Carrier, newestAt: number): void {
+  private consider(session: Session, carrier: Carrier, newestAt: number, now: number): void {
     const cameAt = this.cameAt.get(carrier)
-    if (cameAt === undefined || cameAt > newestAt || this.workers.has(carrier.worker)) return
+    const ownRequestAt = this.workers.get(carrier.worker)?.lastAt ?? -Infinity
+    if (cameAt === undefined || cameAt > newestAt || now - ownRequestAt < QUIET_MS) return
     this.cameAt.delete(carrier)
     session.askToMove(carrier, errors.gateway_leaving)
   }

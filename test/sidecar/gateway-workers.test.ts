@@ -45,6 +45,10 @@ t.test('workers that are there to stay send no channel to and fro', async (t) =>
   await rig.agent('a', answers(200, ''))
   await requests(rig, [200], 12)
   t.equal(rig.agents[1]!.moves, 0)
+  // A lull, and the other one takes up again what it did before.
+  rig.leapMs += 60_000
+  await requests(rig, [200], 12)
+  t.equal(rig.agents[1]!.moves, 0)
 })
 
 t.test('a channel that came through no nginx stays', async (t) => {
