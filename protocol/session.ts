@@ -4,7 +4,7 @@ import { Budget } from './credit.ts'
 import type { Environment } from './environment.ts'
 import { type ErrorCode, errorByNumber, errors, PosternError } from './errors.ts'
 import { Lane } from './lane.ts'
-import { SESSION_BUDGET_BYTES, STREAM_ID_MAX } from './limits.ts'
+import { CHANNELS_MAX_COUNT, SESSION_BUDGET_BYTES, STREAM_ID_MAX } from './limits.ts'
 import {
   checkMac,
   decodeLanes,
@@ -245,6 +245,7 @@ export class Session implements ChannelOwner, TrafficOwner {
   acceptChannel(carrier: Carrier, message: Buffer, channelNumber: number, marks: readonly LaneMark[]): Refusal | undefined {
     const scope: MacScope = { channelKey: this.channelKey, direction: Direction.toGateway, sessionId: this.sessionId, channelNumber }
     if (this.ended || channelNumber <= this.lastChannel || !checkMac(scope, message)) return { code: errors.unknown_session, detail: 'no such session, or not its agent' }
+    if (this.channels.size >= CHANNELS_MAX_COUNT) return { code: errors.gateway_busy, detail: 'the session has too many channels' }
     const refusal = this.checkMarks(marks)
     if (refusal !== undefined) return refusal
     this.lastChannel = channelNumber

@@ -60,7 +60,9 @@ export class Traffic implements StreamDesk {
   private readonly owner: TrafficOwner
   private readonly streams = new Map<number, LaneStream>()
   private lastOwn = -1
+  /** The peer's highest ids: standing streams leave first, and may so overtake others that were opened before them. */
   private lastPeer = -1
+  private lastPeerStanding = -1
 
   /** Standing streams, SETTINGS and DRAIN: sealed under every policy, and first. */
   private readonly urgent = new Outbox()
@@ -365,9 +367,11 @@ export class Traffic implements StreamDesk {
   private takeOpen(reader: Reader, sealed: boolean): void {
     const id = reader.varint()
     if ((id & 1) !== this.owner.peerParity) throw new PosternError(errors.protocol_error, `stream ${String(id)} is not the peer's to open`)
-    if (id <= this.lastPeer) throw new PosternError(errors.protocol_error, `stream ${String(id)} after ${String(this.lastPeer)}`)
-    this.lastPeer = id
     const kind = reader.u8() as StreamKind
+    const last = isStanding(kind) ? this.lastPeerStanding : this.lastPeer
+    if (id <= last || this.streams.has(id)) throw new PosternError(errors.protocol_error, `stream ${String(id)} after ${String(last)}`)
+    if (isStanding(kind)) this.lastPeerStanding = id
+    else this.lastPeer = id
     const ended = (reader.u8() & FLAG_END) !== 0
     const credit = reader.varint()
     const uuid = reader.hex(UUID_BYTES)
@@ -416,7 +420,7 @@ export class Traffic implements StreamDesk {
   private find(id: number, sealed: boolean): LaneStream | undefined {
     const stream = this.streams.get(id)
     if (stream === undefined) {
-      const last = (id & 1) === this.owner.peerParity ? this.lastPeer : this.lastOwn
+      const last = (id & 1) === this.owner.peerParity ? Math.max(this.lastPeer, this.lastPeerStanding) : this.lastOwn
       if (id > last) throw new PosternError(errors.protocol_error, `a frame for stream ${String(id)}, which never was`)
       return undefined
     }

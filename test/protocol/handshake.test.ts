@@ -2,7 +2,7 @@
 import t from 'tap'
 import { admit, type Gatekeeper } from '../../protocol/admit.ts'
 import { type ErrorCode, errors } from '../../protocol/errors.ts'
-import { HANDSHAKE_MESSAGE_MAX_BYTES } from '../../protocol/limits.ts'
+import { CHANNELS_MAX_COUNT, HANDSHAKE_MESSAGE_MAX_BYTES } from '../../protocol/limits.ts'
 import { login, type LoginOptions } from '../../protocol/login.ts'
 import { Kind, type Policy } from '../../protocol/messages.ts'
 import { createServerSetup, publicKey, ready, register } from '../../protocol/opaque.ts'
@@ -290,6 +290,15 @@ t.test('a CHANNEL_OPEN is good once: replayed, with a wrong MAC or for an unknow
     t.match(world.gateway.refusals.at(-1), /^unknown_session|^protocol_error/, what)
   }
   t.ok(world.works(session), 'the session is as it was')
+  t.end()
+})
+
+t.test('a session has so many channels and no more', (t) => {
+  const world = new World()
+  const session = world.login() as Session
+  for (let i = 1; i < CHANNELS_MAX_COUNT; i++) t.equal(resume(world, session), 'opened')
+  t.equal(resume(world, session), 'gateway_busy')
+  t.ok(world.works(session))
   t.end()
 })
 

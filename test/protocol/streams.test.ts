@@ -115,6 +115,20 @@ t.test('each direction ends on its own: half-close keeps the other one open', (t
   t.end()
 })
 
+t.test('a standing stream that overtakes others opened before it is no fault', (t) => {
+  for (const policy of ['always', 'never'] as const) {
+    const world = pair(1, { policy })
+    const kinds: number[] = []
+    world.agent.events = new SessionRecorder((opened) => (kinds.push(opened.kind), new Recorder()))
+    world.gateway.open(opening(), new Recorder())
+    world.gateway.open(opening({ kind: StreamKind.monitor }), new Recorder())
+    settle(world)
+    t.same(kinds, [StreamKind.monitor, StreamKind.exchange])
+    t.notOk(world.agent.ended)
+  }
+  t.end()
+})
+
 t.test('STOP ends one direction only, and what still comes of it is dropped', (t) => {
   const world = pair(1)
   const { own, far, asker, answerer } = open(world)
