@@ -48,7 +48,8 @@ export async function startAgent(processes: Processes, gateway: Gateway, options
   const join_ = (await run(process.execPath, [GATEWAY, 'agents', 'add', options.id, '--service', options.service, '--host', options.host, '--run-dir', gateway.runDir])).trim()
   const word = /\bpj1_[\w-]+/.exec(join_)?.[0]
   if (word === undefined) throw new Error(`postern-gateway agents add printed no join string:\n${join_}`)
-  const running = processes.start('agent', process.execPath, [AGENT, 'http', options.target, '--policy', gateway.policy, ...(options.more ?? [])], { ...options, env: { ...options.env, POSTERN_JOIN: word } })
+  const args = [AGENT, 'http', options.target, '--policy', gateway.policy, ...(options.more ?? [])]
+  const running = processes.start('agent', process.execPath, args, { ...options, env: { ...options.env, POSTERN_JOIN: word } })
   const route = join(gateway.runDir, 'routes', options.host)
   await processes.until(running, 'session', () => existsSync(route) && readFileSync(route, 'latin1').startsWith('1 up '))
   return running

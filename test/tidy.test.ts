@@ -63,7 +63,7 @@ function isIn(path: string, ...folders: string[]): boolean {
   return folders.some((folder) => path.startsWith(`${folder}/`))
 }
 
-const MODULES_OF_NODE = new Set(builtinModules)
+const MODULES_OF_NODE = new Set(builtinModules.filter((name) => !name.startsWith('node:')))
 
 t.ok(imports.length > code.length, 'imports are found at all')
 
