@@ -57,3 +57,8 @@ export const ACK_AFTER_MS = 25
 export const TURN_MS = 20
 export const TURN_MIN_BYTES = 4_096
 export const TURN_MAX_BYTES = 65_536
+
+/** Between these an agent takes the gateway's word for its times. Ten beats a second are a load, one a minute is no sign of life. */
+export const HEARTBEAT_MIN_MS = 100
+export const HEARTBEAT_MAX_MS = 60_000
+export const GRACE_MAX_MS = 600_000

@@ -1,8 +1,9 @@
 // §3, §4, §5: who gets a session and who does not, whatever is said on the way; opening further channels.
 import t from 'tap'
 import { admit, type Gatekeeper } from '../../protocol/admit.ts'
+import type { Times } from '../../protocol/environment.ts'
 import { type ErrorCode, errors } from '../../protocol/errors.ts'
-import { CHANNELS_MAX_COUNT, HANDSHAKE_MESSAGE_MAX_BYTES } from '../../protocol/limits.ts'
+import { CHANNELS_MAX_COUNT, GRACE_MAX_MS, HANDSHAKE_MESSAGE_MAX_BYTES, HEARTBEAT_MAX_MS, HEARTBEAT_MIN_MS } from '../../protocol/limits.ts'
 import { login, type LoginOptions } from '../../protocol/login.ts'
 import { Kind, type Policy } from '../../protocol/messages.ts'
 import { createServerSetup, publicKey, ready, register } from '../../protocol/opaque.ts'
@@ -20,6 +21,7 @@ class Gateway implements Gatekeeper {
   readonly sessions = new Map<string, Session>()
   readonly refusals: string[] = []
   policy: Policy = 'always'
+  times: Pick<Times, 'heartbeatMs' | 'deadAfterMs' | 'graceMs'> = TIMES
   verdict: ErrorCode | undefined
   readonly events = new SessionRecorder((_opened, stream) => {
     stream.sendHead([':status', '204'], undefined, true)
@@ -31,7 +33,7 @@ class Gateway implements Gatekeeper {
   }
   terms(): ReturnType<Gatekeeper['terms']> {
     if (this.verdict !== undefined) return this.verdict
-    return { policy: this.policy, lanes: 4, settings: SETTINGS, terms: { services: [{ name: 'demo', hosts: ['demo.localhost'] }], heartbeat_ms: 1, dead_after_ms: 2, grace_ms: 3, channels: ['websocket'] } }
+    return { policy: this.policy, lanes: 4, settings: SETTINGS, terms: { services: [{ name: 'demo', hosts: ['demo.localhost'] }], heartbeat_ms: this.times.heartbeatMs, dead_after_ms: this.times.deadAfterMs, grace_ms: this.times.graceMs, channels: ['websocket'] } }
   }
   sessionById(id: string): Session | undefined {
     return this.sessions.get(id)
@@ -356,6 +358,20 @@ t.test('a channel that falls silent is dead after its time at both ends, and the
   world.settle(TIMES.deadAfterMs)
   t.ok(world.gateway.events.events.includes('detached'))
   t.notOk(session.ended)
+  t.end()
+})
+
+t.test('the agent beats and waits as the gateway says, within its own bounds', (t) => {
+  for (const [said, taken] of [
+    [{ heartbeatMs: 500, deadAfterMs: 1_500, graceMs: 3_000 }, { heartbeatMs: 500, deadAfterMs: 1_500, graceMs: 3_000 }],
+    [{ heartbeatMs: 1, deadAfterMs: 1, graceMs: -1 }, { heartbeatMs: HEARTBEAT_MIN_MS, deadAfterMs: 2 * HEARTBEAT_MIN_MS, graceMs: 0 }],
+    [{ heartbeatMs: 1e9, deadAfterMs: 1e9, graceMs: 1e9 }, { heartbeatMs: HEARTBEAT_MAX_MS, deadAfterMs: 3 * HEARTBEAT_MAX_MS, graceMs: GRACE_MAX_MS }],
+  ] as const) {
+    const world = new World()
+    world.gateway.times = said
+    const session = world.login() as Session
+    t.match(session.environment.times, taken)
+  }
   t.end()
 })
 
