@@ -376,7 +376,16 @@ export class Session implements ChannelOwner, TrafficOwner {
 }
 
 /** A CLOSE with one of these gives up the session, not only the channel. */
-const ENDING: ReadonlySet<ErrorCode> = new Set([errors.protocol_error, errors.gateway_fault, errors.revoked, errors.replaced, errors.agent_lost, errors.draining, errors.unknown_session, errors.gateway_leaving])
+const ENDING: ReadonlySet<ErrorCode> = new Set([
+  errors.protocol_error,
+  errors.gateway_fault,
+  errors.revoked,
+  errors.replaced,
+  errors.agent_lost,
+  errors.draining,
+  errors.unknown_session,
+  errors.gateway_leaving,
+])
 
 function answers(marks: readonly LaneMark[], asked: readonly LaneMark[]): boolean {
   return marks.length === asked.length && marks.every((mark, i) => mark.lane === asked[i]!.lane && mark.attachCount === asked[i]!.attachCount)

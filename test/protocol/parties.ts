@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import type { ErrorCode } from '../../protocol/errors.ts'
 import type { SessionEvents } from '../../protocol/session.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from '../../protocol/stream.ts'
+import type { Pair } from './simulation.ts'
 
 export const REQUEST: Fields = [':method', 'POST', ':scheme', 'http', ':authority', 'demo.localhost', ':path', '/']
 
@@ -153,3 +154,24 @@ export class SessionRecorder implements SessionEvents {
     this.events.push(`end ${code.name}: ${detail}`)
   }
 }
+
+export const OK = [':status', '200', 'content-type', 'text/plain']
+
+/** A stream that the gateway opens, and what each end's owner is told of it. */
+export function open(world: Pair, change: Partial<Opening> = {}): { own: Stream; asker: Recorder; far: Stream; answerer: Recorder; opened: Opening } {
+  const asker = new Recorder()
+  const answerer = new Recorder()
+  let far: Stream | undefined
+  let opened: Opening | undefined
+  world.agent.events = new SessionRecorder((what, stream) => {
+    far = stream
+    opened = what
+    return answerer
+  })
+  const own = world.gateway.open(opening(change), asker)!
+  world.clock.run(() => far !== undefined)
+  return { own, asker, far: far!, answerer, opened: opened! }
+}
+
+/** Lets everything happen that is under way. */
+export const settle = (world: Pair): unknown => world.clock.run(() => false, 500)
