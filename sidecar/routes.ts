@@ -1,0 +1,200 @@
+// The route publisher: one small file per hostname for nginx, written whole and renamed, changed only when its state changes.
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Clock } from '../protocol/clock.ts'
+import type { Directory, DirectoryListener, PresenceListener, ServiceEntry } from './directory.ts'
+
+const MARK = '.mark'
+const PREFIXES = '@prefixes'
+/** What becomes a file's name: nothing else ever does. */
+const HOST = /^(?:\+\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/
+const HOST_MAX_BYTES = 253
+/** As many as njs reads of a prefix file. */
+const PREFIXES_MAX_COUNT = 64
+/** A full disk is tried again this often. */
+const RETRY_MS = 1_000
+
+export const isHost = (host: string): boolean => host.length <= HOST_MAX_BYTES && HOST.test(host)
+
+export interface RoutesOptions {
+  readonly runDir: string
+  readonly directory: Directory
+  /** Does a session serve it? */
+  present(service: string): boolean
+  readonly clock: Clock
+  /** After a start, what the last table called up stays up for so long: its agents are on their way. */
+  readonly graceMs: number
+  /** Writing fails, or does again after `undefined` said that it is well. Once for each, not for each file. */
+  onTrouble(error: Error | undefined): void
+  /** For names of temporary files. */
+  random(bytes: number): Buffer
+}
+
+export class Routes implements DirectoryListener, PresenceListener {
+  private readonly options: RoutesOptions
+  private readonly folder: string
+  /** File name to content: what is on the disk. */
+  private readonly written = new Map<string, string>()
+  private readonly hostsOf = new Map<string, readonly string[]>()
+  private readonly byHost = new Map<string, Set<string>>()
+  private readonly expected = new Set<string>()
+  private readonly failed = new Set<string>()
+  private marked = false
+  private troubled = false
+  private stopRetry: (() => void) | undefined
+  private stopGrace: (() => void) | undefined
+
+  constructor(options: RoutesOptions) {
+    this.options = options
+    this.folder = join(options.runDir, 'routes')
+  }
+
+  /** Is the whole table there for nginx? */
+  get published(): boolean {
+    return this.marked && this.failed.size === 0
+  }
+
+  /** Writes all known services, then the mark, then removes strangers. */
+  start(): void {
+    mkdirSync(this.folder, { recursive: true, mode: 0o755 })
+    this.readLast()
+    for (const service of this.options.directory.services()) this.place(service.name, service)
+    this.options.directory.listen(this)
+    for (const host of this.byHost.keys()) this.publish(host)
+    this.complete()
+    this.stopGrace = this.options.clock.later(this.options.graceMs, () => {
+      const services = [...this.expected]
+      this.expected.clear()
+      for (const service of services) this.touch(service)
+    })
+  }
+
+  stop(): void {
+    this.stopRetry?.()
+    this.stopGrace?.()
+  }
+
+  agentChanged(): void {}
+
+  serviceChanged(name: string, entry: ServiceEntry | undefined): void {
+    const before = this.hostsOf.get(name) ?? []
+    this.place(name, entry)
+    for (const host of new Set([...before, ...(entry?.hosts ?? [])])) this.publish(host)
+  }
+
+  presenceChanged(service: string, present: boolean): void {
+    if (present) this.expected.delete(service)
+    this.touch(service)
+  }
+
+  private touch(service: string): void {
+    for (const host of this.hostsOf.get(service) ?? []) this.publish(host)
+  }
+
+  private place(name: string, entry: ServiceEntry | undefined): void {
+    for (const host of this.hostsOf.get(name) ?? []) {
+      const services = this.byHost.get(host)
+      services?.delete(name)
+      if (services?.size === 0) this.byHost.delete(host)
+    }
+    this.hostsOf.delete(name)
+    if (entry === undefined) return
+    const hosts = entry.hosts.filter(isHost)
+    this.hostsOf.set(name, hosts)
+    for (const host of hosts) {
+      const services = this.byHost.get(host)
+      if (services === undefined) this.byHost.set(host, new Set([name]))
+      else services.add(name)
+    }
+  }
+
+  // The prefix file first: a main file with the flag never stands without it.
+  private publish(host: string): void {
+    const routes: { prefix: string; line: (more: string) => string }[] = []
+    for (const name of [...(this.byHost.get(host) ?? [])].sort()) {
+      const service = this.options.directory.service(name)
+      if (service === undefined) continue
+      const state = this.options.present(name) || this.expected.has(name) ? 'up' : 'away'
+      const line = (more: string): string => `1 ${state} ${service.trailers ? 'h2' : 'h1'} ${name} ${`${service.conceal ? 'c' : ''}${more}` || '-'}`
+      for (const prefix of service.prefixes) routes.push({ prefix, line })
+    }
+    if (routes.length === 0) {
+      this.put(host, undefined)
+      this.put(host + PREFIXES, undefined)
+      return
+    }
+    const below = routes.filter(({ prefix }) => prefix !== '/').sort((a, b) => b.prefix.length - a.prefix.length || (a.prefix < b.prefix ? -1 : 1)).slice(0, PREFIXES_MAX_COUNT)
+    const flag = below.length > 0 ? 'p' : ''
+    const root = routes.find(({ prefix }) => prefix === '/')
+    if (below.length > 0) this.put(host + PREFIXES, `${below.map(({ prefix, line }) => `${prefix} ${line('')}`).join('\n')}\n`)
+    this.put(host, `${root?.line(flag) ?? `1 none h1 - ${flag}`}\n`)
+    if (below.length === 0) this.put(host + PREFIXES, undefined)
+  }
+
+  private put(name: string, content: string | undefined): void {
+    if (this.written.get(name) === content && !this.failed.has(name)) return
+    try {
+      if (content === undefined) rmSync(join(this.folder, name), { force: true })
+      else this.write(name, content)
+    } catch (error) {
+      this.failed.add(name)
+      this.trouble(error instanceof Error ? error : new Error(String(error)))
+      return
+    }
+    this.failed.delete(name)
+    if (content === undefined) this.written.delete(name)
+    else this.written.set(name, content)
+  }
+
+  private write(name: string, content: string): void {
+    const temporary = join(this.folder, `.tmp-${this.options.random(8).toString('hex')}`)
+    try {
+      writeFileSync(temporary, content, { flag: 'wx', mode: 0o644 })
+      renameSync(temporary, join(this.folder, name))
+    } catch (error) {
+      rmSync(temporary, { force: true })
+      throw error
+    }
+  }
+
+  // Without its mark the table counts as absent: set only when every file of it is there.
+  private complete(): void {
+    if (this.failed.size > 0) return
+    if (!this.marked) {
+      this.put(MARK, '1\n')
+      if (this.failed.size > 0) return
+      this.marked = true
+      for (const name of readdirSync(this.folder)) {
+        const host = name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name
+        if (name === MARK || this.byHost.has(host)) continue
+        rmSync(join(this.folder, name), { force: true, recursive: true })
+        this.written.delete(name)
+      }
+    }
+    if (this.troubled) this.options.onTrouble(undefined)
+    this.troubled = false
+  }
+
+  private trouble(error: Error): void {
+    if (!this.troubled) this.options.onTrouble(error)
+    this.troubled = true
+    this.stopRetry ??= this.options.clock.later(RETRY_MS, () => {
+      this.stopRetry = undefined
+      for (const name of [...this.failed]) {
+        if (name === MARK) this.failed.delete(name)
+        else this.publish(name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name)
+      }
+      this.complete()
+    })
+  }
+
+  // What a process before this one left: names, contents, and which services were up.
+  private readLast(): void {
+    for (const name of readdirSync(this.folder)) {
+      if (!isHost(name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name)) continue
+      const content = readFileSync(join(this.folder, name), 'latin1')
+      this.written.set(name, content)
+      for (const [, service] of content.matchAll(/(?:^|\s)1 up h[12] ([a-z0-9][a-z0-9-]{0,62}) /g)) this.expected.add(service!)
+    }
+  }
+}

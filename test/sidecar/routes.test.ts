@@ -1,0 +1,106 @@
+// The route files: whole, named strictly, changed only with their state, kept up over a restart, retried when the disk was full.
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import t from 'tap'
+import type { ServiceEntry } from '../../sidecar/directory.ts'
+import { Known } from '../../sidecar/known.ts'
+import { Routes } from '../../sidecar/routes.ts'
+
+const service = (name: string, hosts: string[], more: Partial<ServiceEntry> = {}): ServiceEntry => ({ name, hosts, prefixes: ['/'], conceal: false, trailers: false, ...more })
+
+function rig(runDir: string, services: ServiceEntry[]) {
+  const known = new Known([], services)
+  const serving = new Set<string>()
+  const troubles: (string | undefined)[] = []
+  let timers: (() => void)[] = []
+  const clock = {
+    now: () => 0,
+    soon: (then: () => void) => then(),
+    later: (_ms: number, then: () => void) => {
+      timers.push(then)
+      return () => void (timers = timers.filter((one) => one !== then))
+    },
+  }
+  const routes = new Routes({ runDir, directory: known, present: (name) => serving.has(name), clock, graceMs: 1, onTrouble: (error) => troubles.push(error?.message), random: randomBytes })
+  routes.start()
+  const read = (name: string) => readFileSync(join(runDir, 'routes', name), 'latin1')
+  const fire = () => {
+    const due = timers
+    timers = []
+    for (const then of due) then()
+  }
+  const serve = (name: string, present: boolean) => {
+    if (present) serving.add(name)
+    else serving.delete(name)
+    routes.presenceChanged(name, present)
+  }
+  return { known, routes, troubles, read, fire, serve }
+}
+
+t.test('a table of all services, then the mark; strangers go; names of no host become no file', (t) => {
+  const dir = t.testdir({ routes: { 'old.test': '1 away h1 old -\n', '.tmp-1': '' } })
+  const { routes, read } = rig(dir, [
+    service('a', ['a.test', '+.a.test', '../x', 'A.test', '.mark', 'a.test@prefixes'], { trailers: true, conceal: true }),
+    service('b', ['b.test'], { prefixes: ['/x', '/x/longer'] }),
+    service('c', ['b.test'], { prefixes: ['/c'] }),
+  ])
+  t.ok(routes.published)
+  t.same(readdirSync(join(dir, 'routes')).sort(), ['+.a.test', '.mark', 'a.test', 'b.test', 'b.test@prefixes'])
+  t.same(readdirSync(dir), ['routes'])
+  t.equal(read('a.test'), '1 away h2 a c\n')
+  t.equal(read('b.test'), '1 none h1 - p\n')
+  t.equal(read('b.test@prefixes'), '/x/longer 1 away h1 b -\n/c 1 away h1 c -\n/x 1 away h1 b -\n')
+  t.end()
+})
+
+t.test('presence and changes show at once', (t) => {
+  const { known, read, serve } = rig(t.testdir(), [service('a', ['a.test'])])
+  serve('a', true)
+  t.equal(read('a.test'), '1 up h1 a -\n')
+  known.changeService('a', service('a', ['z.test']))
+  t.equal(read('z.test'), '1 up h1 a -\n')
+  t.throws(() => read('a.test'))
+  serve('a', false)
+  t.equal(read('z.test'), '1 away h1 a -\n')
+  known.changeService('a', undefined)
+  t.throws(() => read('z.test'))
+  t.end()
+})
+
+t.test('what was up before a restart stays up for the grace', (t) => {
+  const dir = t.testdir({ routes: { 'a.test': '1 up h1 a -\n', 'b.test': '1 up h1 b -\n' } })
+  const { read, fire, serve } = rig(dir, [service('a', ['a.test']), service('b', ['b.test'])])
+  t.equal(read('a.test'), '1 up h1 a -\n')
+  serve('b', true)
+  fire()
+  t.equal(read('a.test'), '1 away h1 a -\n')
+  t.equal(read('b.test'), '1 up h1 b -\n')
+  t.end()
+})
+
+t.test('a full disk is told once and tried again', { skip: process.getuid?.() !== 0 && 'mounting needs root' }, (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'postern-full-'))
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', dir])
+  t.teardown(() => {
+    execFileSync('umount', [dir])
+    rmSync(dir, { recursive: true })
+  })
+  mkdirSync(join(dir, 'routes'))
+  try {
+    writeFileSync(join(dir, 'fill'), Buffer.alloc(65_536))
+  } catch {}
+  const { routes, troubles, read, fire } = rig(dir, [service('a', ['a.test']), service('b', ['b.test'])])
+  t.notOk(routes.published)
+  t.notOk(existsSync(join(dir, 'routes/.mark')))
+  t.equal(troubles.length, 1)
+  t.match(troubles[0], /ENOSPC/)
+  rmSync(join(dir, 'fill'))
+  fire()
+  t.ok(routes.published)
+  t.equal(read('b.test'), '1 away h1 b -\n')
+  t.same(troubles.slice(1), [undefined])
+  t.end()
+})
