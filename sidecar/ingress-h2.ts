@@ -38,10 +38,9 @@ export class IngressH2 {
     this.server.on('sessionError', () => {})
   }
 
-  /** Connections close when what is under way on them is answered. */
+  /** Connections close with their next answer; an idle one is not closed, for nginx may be writing to it. */
   leave(): void {
-    for (const session of this.sessions) session.close()
-    this.server.on('session', (session) => session.close())
+    this.server.on('stream', (stream) => stream.session?.close())
   }
 
   /** Ends every connection, whatever is under way on it. */
