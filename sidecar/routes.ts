@@ -115,7 +115,10 @@ export class Routes implements DirectoryListener, PresenceListener {
       const service = this.options.directory.service(name)
       if (service === undefined) continue
       const state = this.options.present(name) || this.expected.has(name) ? 'up' : 'away'
-      const line = (more: string): string => `1 ${state} ${service.trailers ? 'h2' : 'h1'} ${name} ${`${service.conceal ? 'c' : ''}${more}` || '-'}`
+      const line = (more: string): string => {
+        const flags = `${service.conceal ? 'c' : ''}${more}`
+        return `1 ${state} ${service.trailers ? 'h2' : 'h1'} ${name} ${flags === '' ? '-' : flags}`
+      }
       for (const prefix of service.prefixes) routes.push({ prefix, line })
     }
     if (routes.length === 0) {
@@ -123,7 +126,8 @@ export class Routes implements DirectoryListener, PresenceListener {
       this.put(host + PREFIXES, undefined)
       return
     }
-    const below = routes.filter(({ prefix }) => prefix !== '/').sort((a, b) => b.prefix.length - a.prefix.length || (a.prefix < b.prefix ? -1 : 1)).slice(0, PREFIXES_MAX_COUNT)
+    // Sorting keeps the order of equals: services by name.
+    const below = routes.filter(({ prefix }) => prefix !== '/').sort((a, b) => b.prefix.length - a.prefix.length).slice(0, PREFIXES_MAX_COUNT)
     const flag = below.length > 0 ? 'p' : ''
     const root = routes.find(({ prefix }) => prefix === '/')
     if (below.length > 0) this.put(host + PREFIXES, `${below.map(({ prefix, line }) => `${prefix} ${line('')}`).join('\n')}\n`)
