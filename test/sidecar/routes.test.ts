@@ -52,7 +52,7 @@ t.test('a table of all services, then the mark; strangers go; names of no host b
   t.same(readdirSync(dir), ['routes'])
   t.equal(read('a.test'), '1 away h2 a c\n')
   t.equal(read('b.test'), '1 none h1 - p\n')
-  t.equal(read('b.test@prefixes'), '/x/longer 1 away h1 b -\n/c 1 away h1 c -\n/x 1 away h1 b -\n')
+  t.equal(read('b.test@prefixes'), '/x/longer 1 away h1 b -\n/x 1 away h1 b -\n/c 1 away h1 c -\n')
   t.end()
 })
 
