@@ -179,7 +179,7 @@ class H2Turn implements Answer {
   }
 
   private sendTrailers(): void {
-    if (this.trailers.length === 0) return this.stream.close()
+    // Without any, Node ends the stream by an empty DATA frame; close() would reset it, which nginx takes for a broken body.
     const named: Record<string, string | string[]> = Object.create(null) as Record<string, string | string[]>
     for (let i = 0; i < this.trailers.length; i += 2) {
       const name = this.trailers[i]!.toLowerCase()
