@@ -47,24 +47,29 @@ const CONNECTION = /^[A-Za-z0-9!#$%&'*+.^_`|~, \t-]*$/
 const UPGRADES = /(^|[, \t])upgrade([, \t]|$)/i
 const PLAIN = /^[A-Za-z0-9._~:[\]-]*$/
 
-/** The text of a file, '' if there is none. Throws if it is too large or can't be read. */
-function read(path: string, maxBytes: number): string {
-  const stat = fs.statSync(path, MAY_BE_MISSING)
-  if (stat === undefined) return ''
+/** The text of a file, undefined if there is none. Throws if it is too large or can't be read. */
+function read(path: string, maxBytes: number): string | undefined {
+  const stat = fs.statSync(path, MAY_BE_MISSING) as { size: number } | undefined
+  if (stat === undefined) return undefined
   if (stat.size > maxBytes) throw new Error(`${path} is too large`)
   return fs.readFileSync(path, 'utf8')
 }
 
-/** The name of the route file that holds for a host, '' if none does. */
+/** The text of the route file that holds for a host, after its name and a space, or the code of the refusal. */
 function routeFile(routes: string, host: string): string {
-  if (fs.statSync(routes + host, MAY_BE_MISSING) !== undefined) return host
+  // The exact name needs no mark: its file is whole. What is looked at is what exists rarely, for a stat that succeeds costs ten that do not.
+  const text = read(routes + host, ROUTE_MAX_BYTES)
+  if (text !== undefined) return `${host} ${text}`
+  // Without the mark a file that is not there yet, of this name or a nearer parent, would be taken for none.
+  if (fs.statSync(`${routes}.mark`, MAY_BE_MISSING) === undefined) return 'no_route_table'
   let dot = host.indexOf('.')
   for (let parents = 0; dot !== -1 && parents < WILDCARD_PARENTS_MAX_COUNT; parents += 1) {
     const wildcard = `+${host.slice(dot)}`
-    if (fs.statSync(routes + wildcard, MAY_BE_MISSING) !== undefined) return wildcard
+    const wild = read(routes + wildcard, ROUTE_MAX_BYTES)
+    if (wild !== undefined) return `${wildcard} ${wild}`
     dot = host.indexOf('.', dot + 1)
   }
-  return ''
+  return 'no_service'
 }
 
 /** The line among those of a prefix file that a path falls under, without its prefix; `main` if none. */
@@ -80,18 +85,16 @@ function pick(lines: string[], path: string, main: string): string {
 
 /** The route's line for a host and a path, or the code of the refusal. */
 function find(routes: string, host: string, rawPath: string, normalPath: string): string {
-  if (fs.statSync(`${routes}.mark`, MAY_BE_MISSING) === undefined) return 'no_route_table'
-  const file = routeFile(routes, host)
-  if (file === '') return 'no_service'
-  const text = read(routes + file, ROUTE_MAX_BYTES)
-  // Gone between the two looks: its service was deleted.
-  if (text === '') return fs.statSync(routes + file, MAY_BE_MISSING) === undefined ? 'no_service' : 'no_route_table'
+  const found = routeFile(routes, host)
+  const space = found.indexOf(' ')
+  if (space === -1) return found
+  const text = found.slice(space + 1)
   const main = text.slice(0, -1)
   const fields = ROUTE.exec(main)
   if (fields === null || !text.endsWith('\n')) return 'no_route_table'
   if ((fields[4] as string).indexOf('p') === -1) return main
-  const prefixes = read(`${routes}${file}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
-  if (!prefixes.endsWith('\n')) return 'no_route_table'
+  const prefixes = read(`${routes}${found.slice(0, space)}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
+  if (prefixes === undefined || !prefixes.endsWith('\n')) return 'no_route_table'
   const lines = prefixes.slice(0, -1).split('\n')
   if (lines.length > PREFIXES_MAX_COUNT) return 'no_route_table'
   const line = pick(lines, rawPath, main)

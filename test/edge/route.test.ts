@@ -183,9 +183,10 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
         stand.seen.length = 0
       }
     })
-    await t.test('without the mark nothing is known to be unknown', async (t) => {
+    await t.test('without the mark nothing is known to be unknown, and a name of its own is served', async (t) => {
       rmSync(join(stand.runDir, 'routes/.mark'))
-      for (const host of ['unknown.test', 'demo.test', 'a.wild.test']) t.equal(await outcome(get(nginx.port, host)), 'no_route_table', host)
+      t.equal(await outcome(get(nginx.port, 'demo.test')), 'demo')
+      for (const host of ['unknown.test', 'a.wild.test']) t.equal(await outcome(get(nginx.port, host)), 'no_route_table', host)
     })
   })
 }
