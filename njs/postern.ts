@@ -90,9 +90,9 @@ function find(routes: string, host: string, rawPath: string, normalPath: string)
   if (space === -1) return found
   const text = found.slice(space + 1)
   const main = text.slice(0, -1)
-  const fields = ROUTE.exec(main)
-  if (fields === null || !text.endsWith('\n')) return 'no_route_table'
-  if ((fields[4] as string).indexOf('p') === -1) return main
+  if (!text.endsWith('\n')) return 'no_route_table'
+  // Whether the line is one at all is seen where it is used.
+  if (main.indexOf('p', main.lastIndexOf(' ')) === -1) return main
   const prefixes = read(`${routes}${found.slice(0, space)}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
   if (prefixes === undefined || !prefixes.endsWith('\n')) return 'no_route_table'
   const lines = prefixes.slice(0, -1).split('\n')
@@ -160,7 +160,7 @@ function decide(r: NginxHTTPRequest): string {
   if (fields[1] === 'away') return (fields[4] as string).indexOf('c') === -1 ? 'refuse service_away' : 'refuse no_service'
   if (service === '-') return 'refuse no_route_table'
   return (
-    `${door(r, fields[2] as string, connection)} ${service} 1;${given.request_id as string};${service};${encoded(given.remote_addr as string)};` +
+    `${door(r, fields[2] as string, connection)} ${service} 1;${given.request_id as string};${service};${given.remote_addr as string};` +
     `${given.remote_port as string};${given.scheme as string};${named};${given.pid as string};${encoded(connection)}`
   )
 }
