@@ -131,12 +131,15 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
           location /denied { deny all; try_files "" @postern; }
           location /secret { try_files "" @postern; }
           location /open { auth_basic off; try_files "" @postern; }
+          location = /ask { internal; auth_basic off; return 403; }
+          location /asked { auth_basic off; auth_request /ask; try_files "" @postern; }
           location /limited { auth_basic off; limit_req zone=few; try_files "" @postern; }`,
         expected: [/access forbidden by rule/, /limiting requests/, /no user\/password/],
       })
       for (const host of ['up.test', 'unknown.test']) {
         t.equal((await get(nginx.port, host, '/denied', ['Authorization: Basic bWU6c2VjcmV0'])).status, 403, host)
         t.equal((await get(nginx.port, host, '/secret')).status, 401, host)
+        t.equal((await get(nginx.port, host, '/asked')).status, 403, host)
       }
       t.equal(stand.seen.length, 0)
       t.equal((await get(nginx.port, 'up.test', '/secret', ['Authorization: Basic bWU6c2VjcmV0'])).status, 200)
