@@ -10,7 +10,8 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
   t.test(`on nginx ${binary}`, { skip: missing(binary) ?? false }, async (t) => {
     const stand = await startStand(t, {
       answer: (_, response) => {
-        for (const [name, value] of [['Date', 'Thu, 01 Jan 1970 00:00:00 GMT'], ['Server', 'origin/1'], ['Postern-Agent', 'agent-1'], ['X-Big', 'x'.repeat(12_000)]] as const) response.setHeader(name, value)
+        const own = [['Date', 'Thu, 01 Jan 1970 00:00:00 GMT'], ['Server', 'origin/1'], ['Postern-Agent', 'agent-1'], ['X-Big', 'x'.repeat(12_000)]] as const
+        for (const [name, value] of own) response.setHeader(name, value)
         for (const [name, value] of [['X-Accel-Redirect', '/inside'], ['X-Accel-Limit-Rate', '1'], ['X-Accel-Buffering', 'yes'], ['X-Accel-Expires', '60']] as const) response.setHeader(name, value)
         response.end('ok')
       },
@@ -60,7 +61,9 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
       const seen = stand.seen.at(-1)
       t.equal(seen?.path, '/a%2Fb?c=%20', 'the path goes on as it came')
       const [version, uuid, service, address, port, scheme, authority, pid, connection, ...more] = String(seen?.fields.postern).split(';')
-      t.same({ version, service, address, scheme, authority, connection, more }, { version: '1', service: 'demo', address: '127.0.0.1', scheme: 'http', authority: 'demo.test:8080', connection: 'close%2C%20X-Named', more: [] })
+      t.same({ version, service, address, scheme, authority, connection, more }, {
+        version: '1', service: 'demo', address: '127.0.0.1', scheme: 'http', authority: 'demo.test:8080', connection: 'close%2C%20X-Named', more: [],
+      })
       t.match(uuid, /^[0-9a-f]{32}$/)
       t.match(port, /^[1-9]\d*$/)
       t.ok(nginx.logs().includes(`start worker process ${String(pid)}`), 'pid is the worker’s')

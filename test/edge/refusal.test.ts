@@ -93,7 +93,11 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
 
     await t.test('HEAD has the fields and no body; HTTP/2 gets the same answer', async (t) => {
       const stand = await startStand(t)
-      const nginx = await startNginx(t, { runDir: stand.runDir, binary, http: 'server { listen unix:DIR/h2.sock http2; include EDGE/postern-server.conf; location / { try_files "" @postern; } }'.replace('DIR', stand.runDir) })
+      const nginx = await startNginx(t, {
+        runDir: stand.runDir,
+        binary,
+        http: `server { listen unix:${stand.runDir}/h2.sock http2; include EDGE/postern-server.conf; location / { try_files "" @postern; } }`,
+      })
       const head = await raw(nginx.port, 'HEAD / HTTP/1.1\r\nHost: unknown.test\r\nConnection: close\r\n\r\n')
       t.equal(head.status, 404)
       t.match(head.fields, /\r\nContent-Length: [1-9]/)
