@@ -114,7 +114,7 @@ function authority(host: string, field: string): string {
 }
 
 function encoded(value: string): string {
-  return PLAIN.test(value) ? value : encodeURIComponent(value).replace(/[!'()*]/g, percent)
+  return value === '' || PLAIN.test(value) ? value : encodeURIComponent(value).replace(/[!'()*]/g, percent)
 }
 
 function percent(character: string): string {
@@ -150,7 +150,7 @@ function decide(r: NginxHTTPRequest): string {
   const target = given.request_uri as string
   const connection = r.headersIn.Connection === undefined ? '' : String(r.headersIn.Connection)
   const named = authority(given.host as string, given.http_host === undefined ? '' : given.http_host)
-  if (named === '' || target.charCodeAt(0) !== 47 /* / */ || target.indexOf('#') !== -1 || !CONNECTION.test(connection)) return 'refuse bad_request'
+  if (named === '' || target.charCodeAt(0) !== 47 /* / */ || target.indexOf('#') !== -1 || (connection !== '' && !CONNECTION.test(connection))) return 'refuse bad_request'
   const query = target.indexOf('?')
   const line = find(given.postern_routes as string, given.host as string, query === -1 ? target : target.slice(0, query), given.uri as string)
   const fields = ROUTE.exec(line)
