@@ -67,14 +67,20 @@ export class Store {
     })
   }
 
+  agent(id: string): AgentEntry | undefined {
+    const row = this.db.prepare('SELECT record FROM agents WHERE id = ?').get(id)
+    if (row === undefined) return undefined
+    const services = this.db.prepare('SELECT service FROM agent_services WHERE agent = ? ORDER BY service').all(id).map(({ service }) => String(service))
+    return { id, record: String(row.record), services }
+  }
+
   services(): ServiceEntry[] {
-    return this.db.prepare('SELECT name, hosts, prefixes, conceal, trailers FROM services ORDER BY name').all().map((row) => ({
-      name: String(row.name),
-      hosts: JSON.parse(String(row.hosts)) as string[],
-      prefixes: JSON.parse(String(row.prefixes)) as string[],
-      conceal: row.conceal === 1,
-      trailers: row.trailers === 1,
-    }))
+    return this.db.prepare('SELECT name, hosts, prefixes, conceal, trailers FROM services ORDER BY name').all().map(serviceOf)
+  }
+
+  service(name: string): ServiceEntry | undefined {
+    const row = this.db.prepare('SELECT name, hosts, prefixes, conceal, trailers FROM services WHERE name = ?').get(name)
+    return row === undefined ? undefined : serviceOf(row)
   }
 
   /** Makes or replaces an agent with all it may serve. Every service must be there. */
@@ -124,3 +130,11 @@ export class Store {
     }
   }
 }
+
+const serviceOf = (row: Record<string, unknown>): ServiceEntry => ({
+  name: String(row.name),
+  hosts: JSON.parse(String(row.hosts)) as string[],
+  prefixes: JSON.parse(String(row.prefixes)) as string[],
+  conceal: row.conceal === 1,
+  trailers: row.trailers === 1,
+})

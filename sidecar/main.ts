@@ -1,0 +1,102 @@
+#!/usr/bin/env node
+// The command `postern-gateway`: reads arguments, environment and file, runs a gateway or manages one, and ends with a code that says how it went.
+import { readFileSync } from 'node:fs'
+import { type Command, HELP, readCommand } from './command.ts'
+import { UnreachableError, withControl } from './control-client.ts'
+import { Log } from './log.ts'
+import { manage } from './manage.ts'
+import { writeNginxFiles } from './nginx-files.ts'
+import { groupId, readSettings, type Settings, SettingsError } from './settings.ts'
+import { inherited } from './sockets.ts'
+
+const Exit = { clean: 0, failure: 1, usage: 2, unreachable: 4 } as const
+
+function version(): string {
+  // One folder up in the repository, two in the package.
+  for (const up of ['../package.json', '../../package.json']) {
+    try {
+      const parsed = JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as { name?: string; version?: string }
+      if (parsed.name === 'postern' && parsed.version !== undefined) return parsed.version
+    } catch {
+      continue
+    }
+  }
+  return 'unknown'
+}
+
+const log = new Log({ words: process.stdout.isTTY === true, now: () => new Date().toISOString(), write: (line) => void process.stdout.write(line) })
+
+async function main(): Promise<number> {
+  const command = readCommand(process.argv.slice(2))
+  if (!('flags' in command)) return print(command.command === 'help' ? HELP : `${version()}\n`)
+  const settings = readSettings(command.flags, process.env, command.file ?? process.env.POSTERN_CONFIG)
+  switch (command.command) {
+    case 'start':
+      return start(settings)
+    case 'check':
+      return check(settings)
+    case 'nginx':
+      return print(`${writeNginxFiles(command.out, settings.run_dir).join('\n')}\n`)
+    default:
+      return print(await withControl(settings, version(), (call) => manage(command, call)))
+  }
+}
+
+function print(text: string): number {
+  process.stdout.write(text)
+  return Exit.clean
+}
+
+function check(settings: Settings): number {
+  if (settings.socket_group !== undefined) groupId(settings.socket_group)
+  const lines = Object.entries(settings).map(([name, value]) => `${name}: ${value === undefined ? '(not set)' : String(value)}`)
+  return print(`${lines.join('\n')}\n`)
+}
+
+async function start(settings: Settings): Promise<number> {
+  const { runGateway } = await import('./run.ts')
+  const fds = inherited(process.env, process.pid)
+  let fatal: (error: Error) => void = () => undefined
+  const died = new Promise<number>((resolve) => {
+    fatal = (error) => {
+      log.error('fatal', { detail: error.message })
+      resolve(Exit.failure)
+    }
+  })
+  const gateway = await runGateway({ settings, version: version(), fds, log, onFatal: (error) => fatal(error) })
+  const left = new Promise<number>((resolve) => {
+    let signals = 0
+    const signalled = (): void => {
+      // Requests break, and whoever looks at the code is to know.
+      if (++signals > 1) process.exit(Exit.failure)
+      gateway.stop().then(
+        () => resolve(Exit.clean),
+        (error: unknown) => fatal(error instanceof Error ? error : new Error(String(error))),
+      )
+    }
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, signalled)
+  })
+  return Promise.race([left, died])
+}
+
+function failed(error: unknown, command: Command | undefined): number {
+  const detail = error instanceof Error ? error.message : String(error)
+  if (command?.command === 'start') log.error('not_started', { detail })
+  else process.stderr.write(`postern-gateway: ${detail.replace(/[\p{Cc}\p{Cf}]/gu, ' ')}\n`)
+  if (error instanceof SettingsError) return Exit.usage
+  return error instanceof UnreachableError ? Exit.unreachable : Exit.failure
+}
+
+function commandOrNothing(): Command | undefined {
+  try {
+    return readCommand(process.argv.slice(2))
+  } catch {
+    return undefined
+  }
+}
+
+// Whoever read what we say may leave: visitors are served on.
+process.stdout.on('error', () => undefined)
+const code = await main().catch((error: unknown) => failed(error, commandOrNothing()))
+// A session or a socket that will not close must not keep a gateway that has left.
+process.exit(code)

@@ -1,0 +1,134 @@
+// A running gateway: puts the parts together in the order in which they need each other, and takes them apart again without losing a request.
+import { chownSync, mkdirSync } from 'node:fs'
+import { errors } from '../protocol/errors.ts'
+import { FIRST_CREDIT_BYTES } from '../protocol/limits.ts'
+import { ready } from '../protocol/opaque.ts'
+import { createAgentsServer } from './agents-server.ts'
+import { Control } from './control.ts'
+import type { Live, LiveSession } from './control-app.ts'
+import { processEnvironment } from './environment.ts'
+import { Gateway } from './gateway.ts'
+import { IngressH1, type Report } from './ingress-h1.ts'
+import { IngressH2 } from './ingress-h2.ts'
+import type { Log } from './log.ts'
+import type { Member } from './member.ts'
+import { Registry, type Witness } from './registry.ts'
+import { Routes } from './routes.ts'
+import { groupId, type Settings } from './settings.ts'
+import { listen, type SocketName, type SocketPlaces } from './sockets.ts'
+
+export interface RunOptions {
+  readonly settings: Settings
+  readonly version: string
+  /** Sockets that whoever started us has opened, by name. */
+  readonly fds: ReadonlyMap<SocketName, number>
+  readonly log: Log
+  /** Something without which there is no gateway is gone. */
+  onFatal(error: Error): void
+}
+
+export interface RunningGateway {
+  /** Takes nothing new, lets requests under way end, closes. */
+  stop(): Promise<void>
+}
+
+/** Starts a gateway; resolves when visitors and agents can come. */
+export async function runGateway(options: RunOptions): Promise<RunningGateway> {
+  const { settings, log } = options
+  await ready
+  const group = settings.socket_group === undefined ? undefined : groupId(settings.socket_group)
+  // nginx's workers look into it, so it is everybody's to enter; what is in it has modes of its own.
+  mkdirSync(settings.run_dir, { recursive: true, mode: 0o755 })
+  if (group !== undefined) chownSync(settings.run_dir, -1, group)
+  const places: SocketPlaces = { runDir: settings.run_dir, fds: options.fds, groupId: group }
+  const control = await Control.open({ stateDir: settings.state_dir, publicUrl: settings.public_url, version: options.version, places }, (error) => options.onFatal(error))
+
+  const times = { heartbeatMs: settings.heartbeat_ms, deadAfterMs: settings.dead_after_ms, graceMs: settings.grace_ms, handshakeMs: settings.handshake_ms }
+  const environment = processEnvironment(times, settings.budget_bytes)
+  const directory = control.known
+  const registry = new Registry({
+    directory,
+    environment,
+    serverSetup: control.serverSetup,
+    policy: settings.policy,
+    lanes: settings.lanes_max_count,
+    settings: { firstCredit: FIRST_CREDIT_BYTES, maxStreams: settings.streams_max_count },
+    channels: ['websocket'],
+    witness: witnessOf(log),
+  })
+  const gateway = new Gateway({ environment, directory, registry, headTimeoutMs: settings.head_timeout_ms, agentWaitMs: settings.agent_wait_ms, drainMs: settings.drain_ms })
+  const routes = new Routes({
+    runDir: settings.run_dir,
+    directory,
+    present: (service) => registry.serving.present(service),
+    clock: environment.clock,
+    graceMs: settings.grace_ms,
+    onTrouble: (error) => (error === undefined ? log.info('routes_written_again') : log.error('routes_not_written', { detail: error.message })),
+    random: (bytes) => environment.random(bytes),
+  })
+  registry.serving.listenPresence(routes)
+  routes.start()
+
+  const report: Report = (uuid, code, detail) => {
+    if (code.fault !== 'nobody') log.warning('exchange_failed', { uuid, code: code.name, fault: code.fault, detail })
+  }
+  const h1 = new IngressH1(gateway.carry, report)
+  const h2 = new IngressH2(gateway.carry, report)
+  const agents = createAgentsServer(registry, environment)
+  await listen(agents, 'agents', places)
+  await listen(h1.server, 'ingress', places)
+  await listen(h2.server, 'ingress-h2', places)
+  await control.listen(() => liveOf(gateway, registry, routes, environment.clock.now()))
+  log.info('ready', { run_dir: settings.run_dir, public_url: settings.public_url, policy: settings.policy, inherited_sockets: options.fds.size })
+
+  return {
+    stop: async () => {
+      log.info('leaving', { exchanges: gateway.underWay })
+      agents.close()
+      h1.leave()
+      h2.leave()
+      h1.server.close()
+      h2.server.close()
+      await gateway.leave()
+      // What has just been answered leaves the sockets in this turn still.
+      await new Promise((resolve) => setImmediate(resolve))
+      registry.end(errors.gateway_leaving, errors.gateway_leaving.says)
+      routes.stop()
+      h1.destroy()
+      h2.destroy()
+      await control.close()
+      log.info('left')
+    },
+  }
+}
+
+function witnessOf(log: Log): Witness {
+  const who = (member: Member): { agent: string; session: string; peer: string } => ({ agent: member.agentId, session: member.session.id, peer: member.peer })
+  return {
+    sessionBegan: (member) => log.info('session_began', who(member)),
+    sessionDetached: (member, reason) => log.warning('session_detached', { ...who(member), reason }),
+    sessionResumed: (member, peer) => log.info('session_resumed', { ...who(member), over: peer }),
+    sessionEnded: (member, code, detail) => log.info('session_ended', { ...who(member), code: code.name, detail }),
+    refused: (peer, code, detail) => log.stranger('agent_refused', { peer, code: code.name, detail }),
+  }
+}
+
+function liveOf(gateway: Gateway, registry: Registry, routes: Routes, now: number): Live {
+  const sessions: LiveSession[] = []
+  for (const member of registry.members()) {
+    const { session } = member
+    sessions.push({
+      id: session.id,
+      agent: member.agentId,
+      instance: member.instance,
+      peer: member.peer,
+      channels: session.carriers.map(({ kind }) => kind),
+      attached: session.attached,
+      services: member.serving,
+      streams: session.streamCount,
+      round_trip_ms: session.roundTripMs,
+      age_s: (now - member.since) / 1_000,
+    })
+  }
+  return { ready: routes.published, waits_for: routes.published ? [] : ['route table'], exchanges: gateway.underWay, sessions }
+}

@@ -1,0 +1,145 @@
+// The gateway's settings: one table of names, units and bounds, read from flags, environment and file, in that order of precedence.
+import { readFileSync } from 'node:fs'
+import { parse, YAMLParseError } from 'yaml'
+import { GATEWAY_BUDGET_BYTES, STREAMS_MAX_COUNT } from '../protocol/limits.ts'
+import type { Policy } from '../protocol/messages.ts'
+
+/** Said wrong by whoever started the gateway: exit code 2. */
+export class SettingsError extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'SettingsError'
+  }
+}
+
+interface Kind<T> {
+  readonly otherwise: T
+  /** What it is for, in the help. */
+  readonly about: string
+  /** Reads what somebody wrote; throws an Error that says what it should have been. */
+  read(value: unknown): T
+}
+
+const text = <T>(otherwise: T, about: string, pattern: RegExp, what: string): Kind<string | T> => ({
+  otherwise,
+  about,
+  read: (value) => {
+    if (typeof value !== 'string' || !pattern.test(value)) throw new Error(`it should be ${what}`)
+    return value
+  },
+})
+
+const whole = (otherwise: number, about: string, least: number, most: number): Kind<number> => ({
+  otherwise,
+  about,
+  read: (value) => {
+    const number = typeof value === 'string' && /^[0-9]{1,15}$/.test(value) ? Number(value) : value
+    if (typeof number !== 'number' || !Number.isInteger(number) || number < least || number > most) throw new Error(`it should be a whole number from ${String(least)} to ${String(most)}`)
+    return number
+  },
+})
+
+const DAY_MS = 86_400_000
+
+/** Every setting by its name in the file. `run_dir` is `--run-dir` as a flag and `POSTERN_RUN_DIR` in the environment. */
+export const SETTINGS = {
+  run_dir: text('/run/postern', 'sockets and route files', /^\/[^\0]{0,79}$/, 'an absolute path of at most 80 bytes: a socket’s path has 107'),
+  state_dir: text('/var/lib/postern', 'the store', /^\/[^\0]*$/, 'an absolute path'),
+  public_url: text(undefined, 'where agents find this gateway: goes into join strings', /^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/, 'an http or https URL'),
+  socket_group: text(undefined, 'who may connect to the sockets for nginx, beside the gateway’s user', /^[A-Za-z_][A-Za-z0-9_-]*$/, 'the name of a group'),
+  policy: {
+    otherwise: 'always',
+    about: 'payload between agent and gateway is sealed: always, or never (agents must say so too)',
+    read: (value) => {
+      if (value !== 'always' && value !== 'never') throw new Error('it should be always or never')
+      return value
+    },
+  } as Kind<Policy>,
+  heartbeat_ms: whole(10_000, 'a sign of life is asked for on every channel this often', 100, 60_000),
+  dead_after_ms: whole(25_000, 'a channel over which nothing came for so long is dead', 200, 180_000),
+  grace_ms: whole(30_000, 'a session without a channel waits so long for another', 0, 600_000),
+  handshake_ms: whole(10_000, 'a login takes no longer', 100, 60_000),
+  head_timeout_ms: whole(60_000, 'from the end of a request to the head of its answer', 100, DAY_MS),
+  agent_wait_ms: whole(5_000, 'a request waits so long for an agent that is coming back', 0, 60_000),
+  drain_ms: whole(30_000, 'requests under way may take so long when the gateway leaves', 0, DAY_MS),
+  budget_bytes: whole(GATEWAY_BUDGET_BYTES, 'memory that windows and held bodies may use together', 1_048_576, 2 ** 40),
+  lanes_max_count: whole(4, 'lanes that a session may have', 1, 16),
+  streams_max_count: whole(STREAMS_MAX_COUNT, 'streams that an agent may open at once', 1, STREAMS_MAX_COUNT),
+} as const
+
+export type SettingName = keyof typeof SETTINGS
+export type Settings = { readonly [Name in SettingName]: ReturnType<(typeof SETTINGS)[Name]['read']> }
+
+const NAMES = Object.keys(SETTINGS) as SettingName[]
+/** A file of every setting with comments stays below this. */
+const FILE_MAX_BYTES = 1_048_576
+
+export const flagOf = (name: SettingName): string => name.replaceAll('_', '-')
+
+/** Puts the settings together. `flags` holds what was said on the command line, by setting's name. Throws a {@link SettingsError}. */
+export function readSettings(flags: Readonly<Partial<Record<SettingName, string>>>, env: Readonly<Record<string, string | undefined>>, file: string | undefined): Settings {
+  const inFile = file === undefined ? {} : readFile(file)
+  const settings: Partial<Record<SettingName, unknown>> = {}
+  for (const name of NAMES) {
+    const variable = `POSTERN_${name.toUpperCase()}`
+    const [value, where] =
+      flags[name] !== undefined ? [flags[name], `--${flagOf(name)}`] : env[variable] !== undefined ? [env[variable], variable] : [inFile[name], `${file ?? ''}: ${name}`]
+    settings[name] = value === undefined || value === null ? SETTINGS[name].otherwise : read(name, value, where)
+  }
+  return settings as Settings
+}
+
+function read(name: SettingName, value: unknown, where: string): unknown {
+  try {
+    return SETTINGS[name].read(value)
+  } catch (error) {
+    throw new SettingsError(`${where}: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+function readFile(path: string): Record<string, unknown> {
+  let source: string
+  try {
+    source = readFileSync(path, 'utf8')
+  } catch (error) {
+    throw new SettingsError(`${path}: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  if (source.length > FILE_MAX_BYTES) throw new SettingsError(`${path}: too large for a configuration`)
+  let parsed: unknown
+  try {
+    parsed = parse(source, { maxAliasCount: 0 })
+  } catch (error) {
+    throw new SettingsError(`${path}: ${error instanceof YAMLParseError ? error.message : 'aliases are not allowed'}`)
+  }
+  if (parsed === null) return {}
+  if (typeof parsed !== 'object' || Array.isArray(parsed)) throw new SettingsError(`${path}: it holds no settings`)
+  for (const key of Object.keys(parsed)) {
+    if (!Object.hasOwn(SETTINGS, key)) throw new SettingsError(`${path}: ${key} is no setting${suggest(key)}`)
+  }
+  return parsed as Record<string, unknown>
+}
+
+/** The setting that was meant, if one is near. */
+function suggest(key: string): string {
+  const nearest = NAMES.map((name) => ({ name, far: distance(key, name) })).sort((a, b) => a.far - b.far)[0]!
+  return nearest.far <= 3 ? `; did you mean ${nearest.name}?` : `; there are ${NAMES.join(', ')}`
+}
+
+/** Levenshtein's. */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_value, i) => i)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)))
+    row = next
+  }
+  return row[b.length]!
+}
+
+/** The number of a group. Throws a {@link SettingsError} when there is none of the name. */
+export function groupId(name: string): number {
+  const line = readFileSync('/etc/group', 'utf8').split('\n').find((entry) => entry.startsWith(`${name}:`))
+  const id = line?.split(':')[2]
+  if (id === undefined) throw new SettingsError(`socket_group: there is no group ${name}`)
+  return Number(id)
+}
