@@ -54,10 +54,14 @@ function converse(target: Target, head: string, read: (chunk: Buffer) => boolean
       onread: {
         buffer: Buffer.allocUnsafe(READ_BYTES),
         callback: (bytes, buffer) => {
-          if (!done && read((buffer as Buffer).subarray(0, bytes))) {
-            done = true
-            resolve()
-            socket.destroy()
+          try {
+            if (!done && read((buffer as Buffer).subarray(0, bytes))) {
+              done = true
+              resolve()
+              socket.destroy()
+            }
+          } catch (error) {
+            socket.destroy(error as Error)
           }
           return true
         },

@@ -80,7 +80,10 @@ export async function edgeParts(dir: string, port: number, address = '127.0.0.1'
     listen ${address}:${String(port)} default_server backlog=4096 so_keepalive=on;
     include ${edge}/postern-server.conf;
     include ${edge}/postern-agents.conf;
-    location / { try_files "" @postern; }
+    location / {
+      client_max_body_size 0;
+      try_files "" @postern;
+    }
   }`,
   }
 }
