@@ -3,12 +3,13 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { edgeParts } from '../dev/edge.ts'
+import { freePort } from '../dev/free-port.ts'
 import { startNginx } from '../dev/nginx.ts'
 import { endOnSignal, Processes } from '../dev/processes.ts'
-import { edgeParts, type Policy, prepareEdge, startAgent, startGateway } from '../dev/stack.ts'
+import { type Policy, startAgent, startGateway } from '../dev/stack.ts'
 import { smallAnswers, startDownload } from './load.ts'
 import { startOrigin } from './origin.ts'
-import { freePort } from './peer.ts'
 import { memoryBytes } from './proc.ts'
 
 export interface Growth {
@@ -39,8 +40,7 @@ async function measure(count: number, bytes: number, bytesPerSecond: number, sec
     processes.onDeath = (dead, how) => console.error(`${dead.name} died (${how}):\n${dead.log()}`)
     const [port, originPort] = [await freePort(), await freePort()]
     const gateway = await startGateway(processes, { dir, publicUrl: `http://127.0.0.1:${String(port)}`, policy })
-    await prepareEdge(dir)
-    await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port, ...(await edgeParts(dir, port)) })
+    await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port, ...(await edgeParts(join(dir, 'edge'), gateway.runDir, port)) })
     await startOrigin(processes, join(dir, 'origin'), originPort, bytes)
     const agent = await startAgent(processes, gateway, { id: 'memory', service: 'memory', host: 'memory.localhost', target: String(originPort) })
     const target = { port, host: 'memory.localhost' }

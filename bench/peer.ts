@@ -1,5 +1,4 @@
 // What a peer of the benchmark is: a way from a visitor to the same origin, started on the same ground as the others.
-import { createServer } from 'node:net'
 import type { Processes, Running } from '../dev/processes.ts'
 
 /** What every peer finds. */
@@ -24,18 +23,6 @@ export interface Peer {
   /** Versions and settings that the result should name. */
   about(): Promise<string>
   start(ground: Ground): Promise<Path>
-}
-
-/** A port that nobody listens on now. */
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const server = createServer()
-    server.once('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address()
-      server.close(() => resolve(typeof address === 'object' && address !== null ? address.port : 0))
-    })
-  })
 }
 
 /** nginx's settings towards a peer that is a plain TCP port: as Postern's own includes have them, nothing buffered. */

@@ -5,9 +5,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { edgeParts } from '../dev/edge.ts'
 import { startNginx } from '../dev/nginx.ts'
 import { endOnSignal, Processes, run } from '../dev/processes.ts'
-import { edgeParts, type Policy, prepareEdge, startAgent, startGateway } from '../dev/stack.ts'
+import { type Policy, startAgent, startGateway } from '../dev/stack.ts'
 import { type Drip, firstBytes, startDownload } from './load.ts'
 import { startOrigin } from './origin.ts'
 import { median } from './result.ts'
@@ -74,8 +75,7 @@ async function measure(site: string, seconds: number, policy: Policy): Promise<S
   try {
     processes.onDeath = (dead, how) => console.error(`${dead.name} died (${how}):\n${dead.log()}`)
     const gateway = await startGateway(processes, { dir, publicUrl: `http://${EDGE_ADDRESS}:${String(PORT)}`, policy })
-    await prepareEdge(dir)
-    await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port: PORT, ...(await edgeParts(dir, PORT, '0.0.0.0')) })
+    await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port: PORT, ...(await edgeParts(join(dir, 'edge'), gateway.runDir, PORT, '0.0.0.0')) })
     await startOrigin(processes, join(dir, 'origin'), PORT, FILE_BYTES, within)
     const agent = await startAgent(processes, gateway, { id: 'site', service: 'shaped', host: 'shaped.localhost', target: String(PORT), within })
     const target = { port: PORT, host: 'shaped.localhost' }

@@ -3,10 +3,11 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { edgeParts } from './edge.ts'
 import { startNginx } from './nginx.ts'
 import { accepts, Processes } from './processes.ts'
 import { startSampleService } from './sample-service.ts'
-import { edgeParts, prepareEdge, startAgent, startGateway } from './stack.ts'
+import { startAgent, startGateway } from './stack.ts'
 
 const USAGE = `usage: npm run demo [-- OPTIONS]
   --origin URL       publish this HTTP service instead of the sample
@@ -78,9 +79,8 @@ async function demo(options: Options): Promise<void> {
     const show = (name: string) => (line: string): void => console.log(`${name.padEnd(7)} ${line}`)
     const url = `http://127.0.0.1:${String(options.port)}`
     const gateway = await startGateway(processes, { dir, publicUrl: url, policy: options.policy, show: show('gateway') })
-    await prepareEdge(dir)
     mkdirSync(join(dir, 'nginx'))
-    await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port: options.port, accessLog: true, ...(await edgeParts(dir, options.port)) })
+    await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port: options.port, accessLog: true, ...(await edgeParts(join(dir, 'edge'), gateway.runDir, options.port)) })
     await startAgent(processes, gateway, {
       id: 'demo', service: 'demo', host: options.host, target: options.origin ?? `http://127.0.0.1:${String(sample?.port)}`,
       more: options.agent, show: show('agent'),

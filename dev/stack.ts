@@ -1,7 +1,6 @@
-// Postern's own parts, started as a person would start them: the gateway's command, one agent added to it, the files for nginx, the agent's command.
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+// Postern's own parts, started as a person would start them: the gateway's command, one agent added to it, the agent's command.
+import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { loadNjs } from './nginx.ts'
 import { type Processes, run, type Running, type StartOptions } from './processes.ts'
 
 const ROOT = join(import.meta.dirname, '..')
@@ -53,37 +52,4 @@ export async function startAgent(processes: Processes, gateway: Gateway, options
   const route = join(gateway.runDir, 'routes', options.host)
   await processes.until(running, 'session', () => existsSync(route) && readFileSync(route, 'latin1').startsWith('1 up '))
   return running
-}
-
-/** Where the shipped includes look for the run directory and for the njs module. */
-const SHIPPED_RUN_DIR = '/run/postern'
-const SHIPPED_MODULE = '/etc/nginx/postern/postern.js'
-
-/** Compiles the njs module and writes the includes for nginx into `dir`/edge, with `dir`/run for the run directory. */
-export async function prepareEdge(dir: string): Promise<void> {
-  const edge = join(dir, 'edge')
-  await run('tsc', ['-p', join(ROOT, 'njs/tsconfig.json'), '--outDir', edge])
-  for (const name of readdirSync(join(ROOT, 'nginx'))) {
-    if (!/^postern-.*\.conf$/.test(name)) continue
-    const text = readFileSync(join(ROOT, 'nginx', name), 'utf8')
-    writeFileSync(join(edge, name), text.replaceAll(SHIPPED_MODULE, join(edge, 'postern.js')).replaceAll(SHIPPED_RUN_DIR, join(dir, 'run')))
-  }
-}
-
-/** The parts of an nginx configuration that serve visitors and agents on one port, with the includes of `dir`/edge. */
-export async function edgeParts(dir: string, port: number, address = '127.0.0.1'): Promise<{ main: string; http: string }> {
-  const edge = join(dir, 'edge')
-  return {
-    main: await loadNjs(),
-    http: `  include ${edge}/postern-http.conf;
-  server {
-    listen ${address}:${String(port)} default_server backlog=4096 so_keepalive=on;
-    include ${edge}/postern-server.conf;
-    include ${edge}/postern-agents.conf;
-    location / {
-      client_max_body_size 0;
-      try_files "" @postern;
-    }
-  }`,
-  }
 }

@@ -1,6 +1,7 @@
 // nginx straight to the origin: what the machine can do without a tunnel.
+import { freePort } from '../../dev/free-port.ts'
 import { nginxVersion, startNginx } from '../../dev/nginx.ts'
-import { freePort, type Peer, plainProxy } from '../peer.ts'
+import { type Peer, plainProxy } from '../peer.ts'
 
 export const direct: Peer = {
   name: 'direct',

@@ -1,7 +1,9 @@
 // Postern itself behind nginx, with payload sealed (`always`) or not (`never`).
+import { edgeParts } from '../../dev/edge.ts'
+import { freePort } from '../../dev/free-port.ts'
 import { startNginx } from '../../dev/nginx.ts'
-import { edgeParts, prepareEdge, startAgent, startGateway } from '../../dev/stack.ts'
-import { freePort, type Peer } from '../peer.ts'
+import { startAgent, startGateway } from '../../dev/stack.ts'
+import type { Peer } from '../peer.ts'
 
 function postern(policy: 'always' | 'never'): Peer {
   const name = `postern ${policy}`
@@ -13,8 +15,7 @@ function postern(policy: 'always' | 'never'): Peer {
       const host = `${policy}.localhost`
       const dir = ground.folder(name.replace(' ', '-'))
       const gateway = await startGateway(ground.processes, { dir, publicUrl: `http://127.0.0.1:${String(port)}`, policy })
-      await prepareEdge(dir)
-      const nginx = await startNginx(ground.processes, `${name} nginx`, { dir: `${dir}/nginx`, port, ...(await edgeParts(dir, port)) })
+      const nginx = await startNginx(ground.processes, `${name} nginx`, { dir: `${dir}/nginx`, port, ...(await edgeParts(`${dir}/edge`, gateway.runDir, port)) })
       const agent = await startAgent(ground.processes, gateway, { id: 'bench', service: 'bench', host, target: String(ground.originPort) })
       return { port, host, parts: { nginx: [nginx], gateway: [gateway.running], agent: [agent] } }
     },

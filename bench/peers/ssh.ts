@@ -2,9 +2,10 @@
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { userInfo } from 'node:os'
+import { freePort } from '../../dev/free-port.ts'
 import { startNginx } from '../../dev/nginx.ts'
 import { accepts, run } from '../../dev/processes.ts'
-import { freePort, type Peer, plainProxy } from '../peer.ts'
+import { type Peer, plainProxy } from '../peer.ts'
 
 export const ssh: Peer = {
   name: 'ssh -R',

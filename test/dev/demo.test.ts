@@ -5,7 +5,7 @@ import http from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { freePort } from '../../bench/peer.ts'
+import { freePort } from '../../dev/free-port.ts'
 import { type Ends, startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 

@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { type Binary, checkConfiguration, missing, prepareEdge, startNginx } from '../harness/nginx.ts'
+import { prepareEdge } from '../../dev/edge.ts'
+import { type Binary, checkConfiguration, missing, startNginx } from '../harness/nginx.ts'
 import { get, startStand } from './stand.ts'
 
 const NGINX = join(import.meta.dirname, '../../nginx')

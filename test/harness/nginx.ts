@@ -1,16 +1,16 @@
 // A real nginx with Postern's includes for a test: Debian's own or the newest (dev/nginx-new.sh), in a folder of its own, its log checked at the end.
 import { execFile, spawn } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import net from 'node:net'
+import { chmodSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Test } from 'tap'
+import { prepareEdge } from '../../dev/edge.ts'
+import { freePort } from '../../dev/free-port.ts'
 import { until } from './until.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 const NEW = join(ROOT, '.nginx-new')
-const INCLUDES = ['postern-http.conf', 'postern-server.conf', 'postern-agents.conf', 'postern-modern.conf']
 const exec = promisify(execFile)
 
 /** `debian`: the machine's own, `new`: the one that dev/nginx-new.sh fetched. */
@@ -41,7 +41,10 @@ export interface RunningNginx {
   stop(): Promise<void>
 }
 
-const DEFAULT_SERVER = `include EDGE/postern-server.conf;
+/** As docs/nginx.md has it. */
+const DEFAULT_SERVER = `large_client_header_buffers 4 64k;
+    error_page 494 =431 @postern_refuse;
+    include EDGE/postern-server.conf;
     include EDGE/postern-agents.conf;
     location / { client_max_body_size 0; try_files "" @postern; }`
 
@@ -58,25 +61,6 @@ async function modulePath(binary: Binary): Promise<string> {
   if (binary === 'new') return join(NEW, 'ngx_http_js_module.so')
   const { stderr } = await exec('nginx', ['-V'])
   return join(/--modules-path=(\S+)/.exec(stderr)?.[1] ?? 'modules', 'ngx_http_js_module.so')
-}
-
-/** Compiles the njs file and copies the includes into `edge`, with these places in them. */
-export async function prepareEdge(edge: string, runDir: string): Promise<void> {
-  mkdirSync(edge, { recursive: true })
-  await exec(join(ROOT, 'node_modules/.bin/tsc'), ['-p', join(ROOT, 'njs/tsconfig.json'), '--outDir', edge])
-  for (const name of INCLUDES) {
-    const text = readFileSync(join(ROOT, 'nginx', name), 'utf8')
-    writeFileSync(join(edge, name), text.replaceAll('/etc/nginx/postern/postern.js', join(edge, 'postern.js')).replaceAll('/run/postern', runDir))
-  }
-}
-
-/** A port that was free a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = net.createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as net.AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
 }
 
 /** A user for the workers: root's nginx keeps root, for the folders of a test are its own alone. */

@@ -1,9 +1,10 @@
 // All parts at once, real ones: an origin, the gateway's process, nginx, and the agent's process.
 import type { Test } from 'tap'
 import type http from 'node:http'
+import { freePort } from '../../dev/free-port.ts'
 import { type AgentProcess, startAgent } from '../harness/agent.ts'
 import { type GatewayProcess, startGateway } from '../harness/gateway.ts'
-import { freePort, type RunningNginx, startNginx } from '../harness/nginx.ts'
+import { type RunningNginx, startNginx } from '../harness/nginx.ts'
 import { type Origin, startOrigin } from '../harness/origin.ts'
 import { HOST } from './visitor.ts'
 
