@@ -91,9 +91,8 @@ t.test('nginx reloads under load and no request fails', async (t) => {
 
 t.test('unknown and malformed hosts, and heads that are too large, get their own answers and reach no agent', async (t) => {
   const world = await startWorld(t)
-  for (const [host, status] of [['other.localhost', 404], ['demo.localhost.', 404], ['..', 400], ['a b', 400], ['demo.localhost@x', 400]] as const) {
-    const answer = await visit({ port: world.port, host })
-    t.ok(answer.status === status || answer.status === 400, `${host}: ${String(answer.status)}`)
+  for (const [host, status] of [['other.localhost', 404], ['..', 400], ['a b', 400], ['demo.localhost@x', 400], ['demo.localhost:x', 400], ['x'.repeat(300), 400]] as const) {
+    t.equal((await visit({ port: world.port, host })).status, status, host)
   }
   t.equal((await visit({ port: world.port, headers: ['X-Big', 'x'.repeat(300_000)] })).status, 431)
   t.equal((await visit({ port: world.port, headers: Array.from({ length: 240 }, (_v, i) => (i % 2 === 0 ? `X-${String(i)}` : 'v')) })).status, 431, '120 fields')
