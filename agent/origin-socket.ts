@@ -2,6 +2,7 @@
 import net from 'node:net'
 import tls from 'node:tls'
 import type { buildConnector } from 'undici'
+import { hearLastWords } from './last-words.ts'
 import type { Target } from './target.ts'
 
 /** An origin is near: one that has not taken a connection by now is down or filtered. */
@@ -15,6 +16,7 @@ export function originConnector(target: Target, verifyTls: boolean): buildConnec
   return (_options, callback) => {
     const socket = dial(target, verifyTls)
     socket.setNoDelay(true)
+    hearLastWords(socket)
     const timer = setTimeout(() => socket.destroy(Object.assign(new Error('the origin did not take the connection in time'), { code: 'ETIMEDOUT' })), CONNECT_TIMEOUT_MS)
     const failed = (error: Error): void => {
       clearTimeout(timer)
