@@ -13,10 +13,12 @@ const USAGE = `usage: npm run demo [-- OPTIONS]
   --origin URL       publish this HTTP service instead of the sample
   --host NAME        the public hostname (default demo.localhost)
   --port N           nginx's port on 127.0.0.1 (default 8080)
-  --channel KIND     how the agent carries its session (default websocket)
-  --proxy URL        the agent goes through this proxy
-  --connections N    channels at once (default 1)
-  --policy WORD      payload sealed: always or never (default always)`
+  --policy WORD      payload sealed: always or never (default always)
+  --channel KIND, --proxy URL, --connections N
+                     for the agent's command, which says what it does not know`
+
+/** The exit code of Postern's commands, and of this one, for what was said wrong on the command line. */
+const USAGE_CODE = 2
 
 interface Options {
   origin: string | undefined
@@ -40,12 +42,14 @@ function readOptions(argv: readonly string[]): Options {
   const connections = Number(values.connections ?? 1)
   if (!Number.isInteger(connections) || connections < 1) throw new Error('--connections takes a whole number of at least 1')
   if (values.origin !== undefined && !URL.canParse(values.origin)) throw new Error('--origin takes a URL, such as http://127.0.0.1:3000')
+  const host = (values.host ?? 'demo.localhost').toLowerCase()
+  if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(host)) throw new Error('--host takes a hostname, such as app.localhost')
   const policy = values.policy ?? 'always'
   if (policy !== 'always' && policy !== 'never') throw new Error('--policy takes always or never')
   const channel = values.channel ?? 'websocket'
   return {
     origin: values.origin,
-    host: (values.host ?? 'demo.localhost').toLowerCase(),
+    host,
     port,
     policy,
     agent: [
@@ -70,9 +74,15 @@ async function demo(options: Options): Promise<void> {
     process.exit(code)
   }))
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => void leave(0))
-  processes.onDeath = (dead, how) => {
-    console.error(`${dead.name} ended by itself (${how})${dead.shown ? '' : `; its log:\n${dead.log()}`}`)
+  // A terminal that closed, a reader of a pipe that left: there is nobody to show anything to.
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => void leave(1))
+  process.on('uncaughtException', (error) => {
+    console.error(error)
     void leave(1)
+  })
+  processes.onDeath = (dead, how, code) => {
+    console.error(`${dead.name} ended by itself (${how})${dead.shown ? '' : `; its log:\n${dead.log()}`}`)
+    void leave(code === USAGE_CODE ? USAGE_CODE : 1)
   }
 
   try {
@@ -101,6 +111,6 @@ try {
   options = readOptions(process.argv.slice(2))
 } catch (error) {
   console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`)
-  process.exit(2)
+  process.exit(USAGE_CODE)
 }
 await demo(options)

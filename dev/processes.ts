@@ -33,7 +33,7 @@ export class Processes {
   private readonly all: (Running & { child: ChildProcess })[] = []
   private stopping = false
   /** A process ended without being asked to. */
-  onDeath: (process: Running, how: string) => void = () => undefined
+  onDeath: (process: Running, how: string, code: number | null) => void = () => undefined
 
   start(name: string, command: string, args: readonly string[], options: StartOptions = {}): Running {
     if (this.stopping) throw new Error(`${name} is not started: everything stops`)
@@ -49,17 +49,17 @@ export class Processes {
     child.stderr.setEncoding('utf8').on('data', take)
     let exited = false
     const gone = new Promise<void>((resolve) => {
-      const end = (how: string): void => {
+      const end = (how: string, code: number | null): void => {
         if (exited) return
         exited = true
         resolve()
-        if (!this.stopping && !asked) this.onDeath(running, how)
+        if (!this.stopping && !asked) this.onDeath(running, how, code)
       }
       child.once('error', (error) => {
         take(`${error.message}\n`)
-        end(error.message)
+        end(error.message, null)
       })
-      child.once('exit', (code, signal) => end(signal ?? `exit code ${String(code)}`))
+      child.once('exit', (code, signal) => end(signal ?? `exit code ${String(code)}`, code))
     })
     let asked = false
     const running = {
@@ -138,9 +138,9 @@ export function accepts(where: { port: number } | { path: string }): Promise<boo
 }
 
 /** Runs a command to its end; gives its standard output, throws with its standard error. */
-export function run(command: string, args: readonly string[], input = ''): Promise<string> {
+export function run(command: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] })
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] })
     let out = ''
     let wrong = ''
     child.stdout.setEncoding('utf8').on('data', (text: string) => (out += text))
@@ -150,6 +150,5 @@ export function run(command: string, args: readonly string[], input = ''): Promi
       if (code === 0) resolve(out)
       else reject(new Error(`${command} ${args.join(' ')}: exit code ${String(code)}\n${wrong}${out}`))
     })
-    child.stdin.end(input)
   })
 }

@@ -49,6 +49,12 @@ function processesOf(demo: Demo): number[] {
   })
 }
 
+function killGateway(demo: Demo): void {
+  const pid = processesOf(demo).find((each) => readFileSync(`/proc/${String(each)}/cmdline`, 'utf8').includes('sidecar/main.ts'))
+  if (pid === undefined) throw new Error(`no gateway among the demo's processes:\n${demo.out()}`)
+  process.kill(pid, 'SIGKILL')
+}
+
 function ask(port: number, host: string, path: string): Promise<{ status: number; body: string }> {
   return new Promise((resolve, reject) => {
     http.get({ port, host: '127.0.0.1', path, headers: { host: `${host}:${String(port)}` }, agent: false }, (response) => {
@@ -91,19 +97,31 @@ t.test('the demo publishes an origin of one\'s own under a name of one\'s own', 
 t.test('when a part dies the demo shows it, ends with 1 and leaves nothing', async (t) => {
   const demo = startDemo(t, ['--port', String(await freePort())])
   await ready(demo)
-  const gateway = processesOf(demo).find((pid) => readFileSync(`/proc/${String(pid)}/cmdline`, 'utf8').includes('sidecar/main.ts'))
-  process.kill(gateway ?? 0, 'SIGKILL')
+  killGateway(demo)
   t.equal(await demo.ended, 1)
   t.match(demo.out(), /gateway ended by itself \(SIGKILL\)/)
   t.same(readdirSync(demo.dir), [])
   t.same(processesOf(demo), [])
 })
 
+t.test('when nobody reads any more the demo ends and leaves nothing', async (t) => {
+  const demo = startDemo(t, ['--port', String(await freePort())])
+  await ready(demo)
+  demo.child.stdout?.destroy()
+  demo.child.stderr?.destroy()
+  // What the gateway's death makes the demo say finds no reader.
+  killGateway(demo)
+  t.equal(await demo.ended, 1)
+  t.same(readdirSync(demo.dir), [])
+  t.same(processesOf(demo), [])
+})
+
 t.test('the demo says what is wrong with its options and exits with 2', async (t) => {
-  for (const [options, says] of [[['--loud'], /'--loud'[^]*usage: npm run demo/], [['--port', '0'], /--port takes/], [['--origin', 'nonsense'], /--origin takes a URL/]] as const) {
+  for (const [options, says] of [[['--loud'], /'--loud'[^]*usage: npm run demo/], [['--host', 'a b'], /--host takes/], [['--port', String(await freePort()), '--origin', 'ftp://here'], /only http and https/], [['--port', '0'], /--port takes/], [['--origin', 'nonsense'], /--origin takes a URL/]] as const) {
     const demo = startDemo(t, options)
     t.equal(await demo.ended, 2)
     t.match(demo.out(), says)
+    t.same(readdirSync(demo.dir), [])
   }
 })
 
