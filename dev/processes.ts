@@ -5,7 +5,9 @@ import { createConnection } from 'node:net'
 
 /** What is kept of a process's output: enough to see why it died. */
 const LOG_MAX_BYTES = 64 * 1024
-/** After SIGTERM; longer than the grace an agent gives its exchanges when nothing is under way. */
+/** After the first SIGTERM, which lets Postern's commands wait for open event streams; the second one does not. */
+const PATIENCE_MS = 1_000
+/** After the first SIGTERM: whoever is still there is killed. */
 const STOP_WAIT_MS = 10_000
 const START_WAIT_MS = 20_000
 const POLL_MS = 20
@@ -17,7 +19,7 @@ export interface Running {
   readonly exited: boolean
   /** Its output was shown as it came. */
   readonly shown: boolean
-  /** SIGTERM, then after a while SIGKILL. */
+  /** SIGTERM, after a while once more, then SIGKILL. */
   stop(): Promise<void>
 }
 
@@ -75,8 +77,10 @@ export class Processes {
         asked = true
         if (exited) return
         signalGroup(child, 'SIGTERM')
+        const again = setTimeout(() => signalGroup(child, 'SIGTERM'), PATIENCE_MS)
         const late = setTimeout(() => signalGroup(child, 'SIGKILL'), STOP_WAIT_MS)
         await gone
+        clearTimeout(again)
         clearTimeout(late)
         // What it started itself and left (nginx's workers after a kill).
         signalGroup(child, 'SIGKILL')

@@ -1,6 +1,7 @@
 // `npm run demo` publishes a service through all parts, and when it ends leaves no process and no file.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { once } from 'node:events'
 import http from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -76,6 +77,9 @@ t.test('the demo publishes its sample service, and Ctrl-C leaves no process and 
   t.match(page.body, new RegExp(`Host: demo\\.localhost:${String(port)}`, 'i'), 'the service sees the public name')
   t.equal((await ask(port, 'nobody.localhost', '/')).status, 404)
   t.ok(processesOf(demo).length >= 4, 'gateway, agent, nginx with its workers')
+  const events = http.get({ port, host: '127.0.0.1', path: '/events', headers: { host: 'demo.localhost' }, agent: false })
+  events.on('error', () => undefined)
+  await once(events, 'response')
   demo.child.kill('SIGINT')
   t.equal(await demo.ended, 0)
   t.same(readdirSync(demo.dir), [])
