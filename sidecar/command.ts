@@ -24,13 +24,15 @@ const settingLines = (Object.keys(SETTINGS) as SettingName[]).map((name) => {
   return `  --${flagOf(name).padEnd(18)} ${about}${otherwise === undefined ? '' : ` (${String(otherwise)})`}`
 })
 
+const COMMANDS: readonly string[] = ['start', 'check', 'nginx', 'agents add', 'agents remove', 'agents list', 'services add', 'services remove', 'services list', 'sessions list']
+
 export const HELP = `The gateway of Postern: holds the agents' channels and carries what nginx hands it.
 
 usage:
   postern-gateway start [-c FILE]                                run the gateway
   postern-gateway agents add ID --service NAME [--host HOST]     make an agent and print its join string, once
   postern-gateway agents list | agents remove ID
-  postern-gateway services add NAME --host HOST [--prefix /PATH] [--conceal] [--trailers]
+  postern-gateway services add NAME --host HOST [--prefix /PATH] [--conceal] [--trailers]      make a service, or change it to this
   postern-gateway services list | services remove NAME
   postern-gateway sessions list                                  who is connected
   postern-gateway nginx --out DIR                                write the files that nginx includes
@@ -93,6 +95,7 @@ export function readCommand(argv: readonly string[]): Command {
   if (positionals.length === 0) throw new SettingsError('what is to be done? Try postern-gateway --help')
   const words = ['agents', 'services', 'sessions'].includes(positionals[0]!) ? 2 : 1
   const name = positionals.slice(0, words).join(' ')
+  if (!COMMANDS.includes(name)) throw new SettingsError(`${JSON.stringify(positionals.slice(0, 2).join(' '))} is no command. Try postern-gateway --help`)
   checkOptions(name, values)
   return make(name, positionals.slice(words), values)
 }
@@ -127,6 +130,7 @@ function make(name: string, rest: readonly string[], values: Values): Command {
       return { command: 'nginx', out: values.out, ...configured }
     case 'agents add':
       if (services.length === 0) throw new SettingsError('agents add needs --service NAME')
+      if (prefixes.length > 0 && hosts.length === 0) throw new SettingsError('--prefix needs --host HOST')
       if ((hosts.length > 0 || prefixes.length > 0) && services.length > 1) throw new SettingsError('--host and --prefix go with one --service')
       return { command: name, id: only('one agent id'), services, hosts, prefixes, url: values.url, ...configured }
     case 'services add':

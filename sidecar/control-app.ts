@@ -4,8 +4,9 @@ import { AGENT_ID_MAX_BYTES } from '../protocol/limits.ts'
 import { encodeJoin } from '../protocol/join.ts'
 import { publicKey, register } from '../protocol/opaque.ts'
 import type { AgentEntry, ServiceEntry } from './directory.ts'
-import { isHost } from './routes.ts'
-import type { Store } from './store.ts'
+import { isHost, PREFIXES_MAX_COUNT } from './routes.ts'
+import { GATEWAY_URL, isGatewayUrl } from './settings.ts'
+import { isUnwritable, type Store } from './store.ts'
 
 /** A change that the store has taken and the hot path is to know. */
 export type Change = { readonly agent: string; readonly entry: AgentEntry | undefined } | { readonly service: string; readonly entry: ServiceEntry | undefined }
@@ -43,22 +44,27 @@ export interface ControlOptions {
   /** Resolves when the hot path and nginx know it. */
   publish(change: Change): Promise<void>
   live(): Promise<Live>
+  /** The store can't be written; `undefined`: it can again. Once for each. */
+  onTrouble(error: Error | undefined): void
+  /** A fault of our own, for the log: whoever asked is told no more than that there was one. */
+  onFault(error: Error): void
 }
 
 /** 256 bits: nobody chooses or guesses it. */
 const SECRET_BYTES = 32
 const BODY_MAX_BYTES = 1_048_576
+const PARAMETER_MAX_BYTES = 255
 const PAGE_MAX_COUNT = 1_000
 const HOSTS_MAX_COUNT = 256
-const PREFIXES_MAX_COUNT = 64
 const NAME = '^[a-z0-9][a-z0-9-]{0,62}$'
 const AGENT_ID = '^[A-Za-z0-9][A-Za-z0-9._-]*$'
-const PREFIX = '^/([!-~]*[!-.0-~])?$'
+/** Bytes that mean themselves to nginx and origin alike: no `%`, no empty segment, no dot segment, which one reads as nginx writes them and another does not. */
+const PREFIX = "^(?:/|(?:/(?!\\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+)$"
 
 const agentId = { type: 'string', pattern: AGENT_ID, maxLength: AGENT_ID_MAX_BYTES }
 const serviceName = { type: 'string', pattern: NAME }
 const serviceNames = { type: 'array', items: serviceName, uniqueItems: true, maxItems: 10_000 }
-const url = { type: 'string', pattern: '^https?://[^\\s/?#]+(/[^\\s?#]*)?$', maxLength: 2_048 }
+const url = { type: 'string', pattern: GATEWAY_URL.source, maxLength: 2_048 }
 const object = (properties: Record<string, unknown>, required: string[] = []): Record<string, unknown> => ({ type: 'object', properties, required, additionalProperties: false })
 
 const schemas = {
@@ -100,16 +106,24 @@ class Problem extends Error {
   }
 }
 
-const TITLES: Readonly<Record<number, string>> = { 400: 'Bad Request', 404: 'Not Found', 409: 'Conflict', 413: 'Content Too Large', 415: 'Unsupported Media Type', 500: 'Internal Server Error', 503: 'Service Unavailable', 507: 'Insufficient Storage' }
+const TITLES: Readonly<Record<number, string>> = { 400: 'Bad Request', 404: 'Not Found', 405: 'Method Not Allowed', 409: 'Conflict', 413: 'Content Too Large', 414: 'URI Too Long', 415: 'Unsupported Media Type', 500: 'Internal Server Error', 507: 'Insufficient Storage' }
 
 /** Makes the app. It listens nowhere yet. */
 export function createControlApp(options: ControlOptions): FastifyInstance {
   const { store, publish, live } = options
-  const app = Fastify({ bodyLimit: BODY_MAX_BYTES, routerOptions: { maxParamLength: 255 }, ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true } } })
-  app.setErrorHandler(answerError)
-  app.setNotFoundHandler((request) => {
-    throw new Problem(404, 'not_found', `there is no ${request.method} ${request.url}`)
+  const app = Fastify({
+    bodyLimit: BODY_MAX_BYTES,
+    routerOptions: { maxParamLength: PARAMETER_MAX_BYTES },
+    exposeHeadRoutes: false,
+    ajv: { customOptions: { removeAdditional: false, coerceTypes: false, allErrors: true } },
+    // What is wrong before there is a resource, such as a `%` with nothing behind it in the path.
+    frameworkErrors: (error, _request, reply) => void answerError(error, reply, options.onFault),
   })
+  app.setErrorHandler((error: FastifyError, _request, reply) => answerError(error, reply, options.onFault))
+  app.setNotFoundHandler((request) => {
+    throw new Problem(404, 'not_found', `there is no ${request.url}`)
+  })
+  const write = writerOf(options)
 
   const known = <T>(entry: T | undefined, what: string): T => {
     if (entry === undefined) throw new Problem(404, 'not_found', `there is no ${what}`)
@@ -131,12 +145,13 @@ export function createControlApp(options: ControlOptions): FastifyInstance {
   app.get<{ Params: { id: string } }>('/v1/agents/:id', { schema: schemas.agent }, ({ params }) => shown(known(store.agent(params.id), `agent ${params.id}`)))
   app.post<{ Body: { id: string; services: string[]; url?: string } }>('/v1/agents', { schema: schemas.agentCreate }, async ({ body }, reply) => {
     const at = body.url ?? options.publicUrl
+    if (body.url !== undefined && !isGatewayUrl(body.url)) throw new Problem(400, 'invalid', `${JSON.stringify(body.url)} is no URL`, [{ field: 'url', reason: 'no URL' }])
     if (at === undefined) throw new Problem(409, 'no_url', 'the gateway does not know where agents find it: set public_url, or say url', [{ field: 'url', reason: 'needed as long as public_url is not set' }])
     if (store.agent(body.id) !== undefined) throw new Problem(409, 'exists', `there is an agent ${body.id} already`, [{ field: 'id', reason: 'in use' }])
     checkServices(body.services)
     const secret = options.random(SECRET_BYTES).toString('base64url')
     const entry: AgentEntry = { id: body.id, record: register(options.serverSetup, body.id, secret), services: body.services }
-    store.putAgent(entry)
+    write(() => store.putAgent(entry))
     await publish({ agent: entry.id, entry })
     const join = encodeJoin({ url: at, id: entry.id, secret, key: publicKey(options.serverSetup) })
     return reply.code(201).header('Location', `/v1/agents/${entry.id}`).header('Cache-Control', 'no-store').send({ ...shown(entry), join })
@@ -145,13 +160,13 @@ export function createControlApp(options: ControlOptions): FastifyInstance {
     const before = known(store.agent(params.id), `agent ${params.id}`)
     checkServices(body.services)
     const entry = { ...before, services: body.services }
-    store.putAgent(entry)
+    write(() => store.putAgent(entry))
     await publish({ agent: entry.id, entry })
     return shown(entry)
   })
   app.delete<{ Params: { id: string } }>('/v1/agents/:id', { schema: schemas.agent }, async ({ params }, reply) => {
     known(store.agent(params.id), `agent ${params.id}`)
-    store.removeAgent(params.id)
+    write(() => store.removeAgent(params.id))
     await publish({ agent: params.id, entry: undefined })
     return reply.code(204).send()
   })
@@ -162,7 +177,7 @@ export function createControlApp(options: ControlOptions): FastifyInstance {
     const entry = serviceOf(params.name, body)
     checkPlaces(store, entry)
     const created = store.service(entry.name) === undefined
-    store.putService(entry)
+    write(() => store.putService(entry))
     await publish({ service: entry.name, entry })
     return reply.code(created ? 201 : 200).send(entry)
   })
@@ -170,30 +185,72 @@ export function createControlApp(options: ControlOptions): FastifyInstance {
     known(store.service(params.name), `service ${params.name}`)
     const users = store.agents().filter(({ services }) => services.includes(params.name)).map(({ id }) => id)
     if (users.length > 0) throw new Problem(409, 'in_use', `agents may serve it: ${users.slice(0, 10).join(', ')}`)
-    store.removeService(params.name)
+    write(() => store.removeService(params.name))
     await publish({ service: params.name, entry: undefined })
     return reply.code(204).send()
   })
+  for (const [url, methods] of Object.entries(METHODS)) {
+    const others = app.supportedMethods.filter((method) => !methods.includes(method))
+    app.route({ method: others, url, handler: (request, reply) => {
+      reply.header('Allow', methods.join(', '))
+      throw new Problem(405, 'no_such_method', `${request.method} is not for ${request.url}: it takes ${methods.join(', ')}`)
+    } })
+  }
   return app
+}
+
+/** What each resource takes. */
+const METHODS: Readonly<Record<string, readonly string[]>> = {
+  '/v1/health': ['GET'],
+  '/v1/ready': ['GET'],
+  '/v1/sessions': ['GET'],
+  '/v1/agents': ['GET', 'POST'],
+  '/v1/agents/:id': ['GET', 'PATCH', 'DELETE'],
+  '/v1/services': ['GET'],
+  '/v1/services/:name': ['GET', 'PUT', 'DELETE'],
+}
+
+/** Makes changes to the store and tells when they begin to fail, and when they work again. */
+function writerOf({ onTrouble }: ControlOptions): (change: () => void) => void {
+  let troubled = false
+  return (change) => {
+    try {
+      change()
+    } catch (error) {
+      if (!isUnwritable(error)) throw error
+      if (!troubled) onTrouble(error as Error)
+      troubled = true
+      throw new Problem(507, 'store_unwritable', `nothing was changed, for the store can not be written: ${(error as Error).message}`)
+    }
+    if (troubled) onTrouble(undefined)
+    troubled = false
+  }
 }
 
 // The record proves the secret: it is nobody's to see.
 const shown = ({ id, services }: AgentEntry): Omit<AgentEntry, 'record'> => ({ id, services })
 
 function serviceOf(name: string, body: Partial<ServiceEntry> & { hosts: readonly string[] }): ServiceEntry {
-  const hosts = body.hosts.map((host) => host.toLowerCase())
+  const hosts = [...new Set(body.hosts.map((host) => host.toLowerCase()))]
   const faults = hosts.filter((host) => !isHost(host)).map((host) => ({ field: 'hosts', reason: `${JSON.stringify(host)} is no hostname, nor a wildcard like +.example.com` }))
   if (faults.length > 0) throw new Problem(400, 'invalid', faults.map(({ reason }) => reason).join('; '), faults)
   return { name, hosts, prefixes: body.prefixes ?? ['/'], conceal: body.conceal ?? false, trailers: body.trailers ?? false }
 }
 
-/** One place of one hostname belongs to one service. */
+/** One place of one hostname belongs to one service, and a hostname has so many places as nginx reads. */
 function checkPlaces(store: Store, entry: ServiceEntry): void {
-  for (const other of store.services()) {
-    if (other.name === entry.name) continue
-    const host = other.hosts.find((one) => entry.hosts.includes(one))
-    const prefix = host === undefined ? undefined : other.prefixes.find((one) => entry.prefixes.includes(one))
-    if (prefix !== undefined) throw new Problem(409, 'taken', `${host!}${prefix} belongs to service ${other.name}`, [{ field: 'hosts', reason: `${host!} with ${prefix} belongs to ${other.name}` }])
+  const others = store.services().filter(({ name }) => name !== entry.name)
+  for (const host of entry.hosts) {
+    let count = entry.prefixes.length
+    for (const other of others) {
+      if (!other.hosts.includes(host)) continue
+      count += other.prefixes.length
+      const prefix = other.prefixes.find((one) => entry.prefixes.includes(one))
+      if (prefix !== undefined) throw new Problem(409, 'taken', `${host}${prefix} belongs to service ${other.name}`, [{ field: 'hosts', reason: `${host} with ${prefix} belongs to ${other.name}` }])
+    }
+    if (count <= PREFIXES_MAX_COUNT) continue
+    const reason = `${host} would have ${String(count)} prefixes, and ${String(PREFIXES_MAX_COUNT)} is the most`
+    throw new Problem(409, 'too_many_prefixes', reason, [{ field: 'prefixes', reason }])
   }
 }
 
@@ -204,12 +261,12 @@ function page<T>(request: FastifyRequest, all: readonly T[], keyOf: (entry: T) =
   return { items, next: items.length < rest.length ? keyOf(items.at(-1)!) : null }
 }
 
-function answerError(error: FastifyError | Problem, _request: FastifyRequest, reply: FastifyReply): FastifyReply {
+function answerError(error: FastifyError | Problem, reply: FastifyReply, onFault: (error: Error) => void): FastifyReply {
   const problem = error instanceof Problem ? error : problemOf(error)
-  return reply
-    .code(problem.status)
-    .header('Content-Type', 'application/problem+json')
-    .send(JSON.stringify({ type: 'about:blank', title: TITLES[problem.status] ?? 'Error', status: problem.status, detail: problem.message, code: problem.code, errors: problem.faults.length > 0 ? problem.faults : undefined }))
+  if (problem.status === 500) onFault(error)
+  const errors = problem.faults.length > 0 ? problem.faults : undefined
+  const body = { type: 'about:blank', title: TITLES[problem.status] ?? 'Error', status: problem.status, detail: problem.message, code: problem.code, errors }
+  return reply.code(problem.status).header('Content-Type', 'application/problem+json').send(JSON.stringify(body))
 }
 
 function problemOf(error: FastifyError): Problem {
@@ -220,7 +277,6 @@ function problemOf(error: FastifyError): Problem {
     })
     return new Problem(400, 'invalid', error.message, faults)
   }
-  if (/database or disk is full|disk I\/O error/.test(error.message)) return new Problem(507, 'store_full', 'the store can not be written: is the disk full?')
   const status = error.statusCode ?? 500
   return status < 500 ? new Problem(status, 'invalid', error.message) : new Problem(500, 'fault', 'the control server made a mistake; it is in its log')
 }

@@ -35,13 +35,20 @@ export async function withControl<T>(settings: Settings, version: string, use: (
     if (error instanceof Error && 'code' in error && NOBODY.has(String(error.code))) return withStore(settings, version, use)
     throw error instanceof UnreachableError ? error : new UnreachableError(`${socketPath}: ${String(error)}`)
   }
-  return use((method, path, body) => overSocket(socketPath, method, path, body))
+  return use(async (method, path, body) => {
+    try {
+      return await overSocket(socketPath, method, path, body)
+    } catch (error) {
+      throw error instanceof UnreachableError ? error : new UnreachableError(`${socketPath}: the gateway went while it was asked (${String(error)})`)
+    }
+  })
 }
 
 async function withStore<T>(settings: Settings, version: string, use: (call: Call) => Promise<T>): Promise<T> {
   // Loaded only here: a command that talks to a gateway needs neither a database nor a server.
   const [{ createControlApp }, { Store }] = await Promise.all([import('./control-app.ts'), import('./store.ts'), ready])
   const store = new Store(settings.state_dir)
+  let fault: Error | undefined
   const app = createControlApp({
     store,
     serverSetup: store.setting('opaque_server_setup', createServerSetup),
@@ -51,10 +58,14 @@ async function withStore<T>(settings: Settings, version: string, use: (call: Cal
     // Nobody runs who had to be told: the gateway reads the store when it starts.
     publish: () => Promise.resolve(),
     live: () => Promise.resolve({ ready: false, waits_for: ['the gateway does not run'], exchanges: 0, sessions: [] }),
+    // That the store can't be written is in the answer too.
+    onTrouble: () => undefined,
+    onFault: (error) => (fault = error),
   })
   try {
     return await use(async (method, path, body) => {
       const answer = await app.inject({ method: method as 'GET', url: path, ...(body === undefined ? {} : { payload: body as object }) })
+      if (fault !== undefined) throw fault
       return { status: answer.statusCode, body: answer.body === '' ? undefined : answer.json<unknown>() }
     })
   } finally {

@@ -5,12 +5,15 @@ import { createServerSetup, ready } from '../protocol/opaque.ts'
 import { type Change, createControlApp, type Live } from './control-app.ts'
 import type { FromWorker, ToWorker, WorkerStart } from './control.ts'
 import { listen } from './sockets.ts'
-import { Store, StoreBusyError } from './store.ts'
+import { Store } from './store.ts'
 
 const port = parentPort!
 const { stateDir, publicUrl, version, places } = workerData as WorkerStart
 
 const say = (message: FromWorker): void => port.postMessage(message)
+
+/** A request to the control server takes milliseconds: whoever holds a connection longer than this keeps no gateway from leaving. */
+const CLOSE_MS = 2_000
 
 /** Questions to the main thread that wait for their answer. */
 const waiting = new Map<number, (answer: Live | undefined) => void>()
@@ -36,6 +39,8 @@ async function start(): Promise<void> {
     random: (bytes) => randomBytes(bytes),
     publish: async (change: Change) => void (await ask((id) => ({ kind: 'change', id, change }))),
     live: async () => (await ask((id) => ({ kind: 'live', id })))!,
+    onTrouble: (error) => say({ kind: 'trouble', detail: error?.message }),
+    onFault: (error) => say({ kind: 'fault', detail: error.stack ?? error.message }),
   })
   port.on('message', (message: ToWorker) => {
     if (message.kind === 'answer') {
@@ -44,9 +49,10 @@ async function start(): Promise<void> {
     } else if (message.kind === 'listen') {
       app.ready().then(() => listen(app.server, 'control', places)).then(
         () => say({ kind: 'listening' }),
-        (error: unknown) => say({ kind: 'failed', busy: false, detail: String(error) }),
+        (error: unknown) => say({ kind: 'failed', detail: String(error) }),
       )
     } else {
+      setTimeout(() => app.server.closeAllConnections(), CLOSE_MS).unref()
       void app.close().finally(() => {
         store.close()
         say({ kind: 'closed' })
@@ -58,6 +64,6 @@ async function start(): Promise<void> {
 }
 
 start().catch((error: unknown) => {
-  say({ kind: 'failed', busy: error instanceof StoreBusyError, detail: error instanceof Error ? error.message : String(error) })
+  say({ kind: 'failed', detail: error instanceof Error ? error.message : String(error) })
   port.close()
 })

@@ -20,19 +20,32 @@ export type FromWorker =
   | { readonly kind: 'listening' }
   | { readonly kind: 'change'; readonly id: number; readonly change: Change }
   | { readonly kind: 'live'; readonly id: number }
+  | { readonly kind: 'trouble'; readonly detail: string | undefined }
+  | { readonly kind: 'fault'; readonly detail: string }
   | { readonly kind: 'closed' }
-  | { readonly kind: 'failed'; readonly busy: boolean; readonly detail: string }
+  | { readonly kind: 'failed'; readonly detail: string }
+
+export interface ControlEvents {
+  /** The thread is gone, whatever the reason, and with it the store. */
+  onDied(error: Error): void
+  /** The store can't be written; `undefined`: it can again. */
+  onTrouble(detail: string | undefined): void
+  /** The control server made a mistake. */
+  onFault(detail: string): void
+}
 
 export class Control {
   readonly known: Known
   readonly serverSetup: string
   private readonly worker: Worker
+  private readonly events: ControlEvents
   private live: () => Live = () => ({ ready: false, waits_for: ['start'], exchanges: 0, sessions: [] })
   private onListening: ((error: Error | undefined) => void) | undefined
   private readonly exited: Promise<void>
 
-  private constructor(worker: Worker, opened: Extract<FromWorker, { kind: 'opened' }>, onDied: (error: Error) => void) {
+  private constructor(worker: Worker, opened: Extract<FromWorker, { kind: 'opened' }>, events: ControlEvents) {
     this.worker = worker
+    this.events = events
     this.known = new Known(opened.agents, opened.services)
     this.serverSetup = opened.serverSetup
     let closing = false
@@ -40,24 +53,24 @@ export class Control {
       if (message.kind === 'closed') closing = true
       else this.take(message)
     })
-    worker.on('error', onDied)
+    worker.on('error', (error: Error) => events.onDied(error))
     this.exited = new Promise((resolve) => {
       worker.once('exit', () => {
-        if (!closing) onDied(new Error('the store’s thread ended'))
+        if (!closing) events.onDied(new Error('the store’s thread ended'))
         resolve()
       })
     })
   }
 
-  /** Opens the store. Rejects when it can't be opened. `onDied`: the thread is gone, whatever the reason, and with it the store. */
-  static open(start: WorkerStart, onDied: (error: Error) => void): Promise<Control> {
+  /** Opens the store. Rejects when it can't be opened. */
+  static open(start: WorkerStart, events: ControlEvents): Promise<Control> {
     // Itself, as source or as compiled: whichever this is.
     const worker = new Worker(new URL(import.meta.url.endsWith('.ts') ? './control-worker.ts' : './control-worker.js', import.meta.url), { workerData: start })
     return new Promise((resolve, reject) => {
       worker.once('error', reject)
       worker.once('message', (message: FromWorker) => {
         worker.off('error', reject)
-        if (message.kind === 'opened') resolve(new Control(worker, message, onDied))
+        if (message.kind === 'opened') resolve(new Control(worker, message, events))
         else reject(new Error(message.kind === 'failed' ? message.detail : `the store's thread said ${message.kind}`))
       })
     })
@@ -91,8 +104,15 @@ export class Control {
         return this.say({ kind: 'answer', id: message.id, live: this.live() })
       case 'listening':
         return this.onListening?.(undefined)
+      case 'trouble':
+        return this.events.onTrouble(message.detail)
+      case 'fault':
+        return this.events.onFault(message.detail)
       case 'failed':
         return this.onListening?.(new Error(message.detail))
+      case 'opened':
+      case 'closed':
+        return
     }
   }
 

@@ -10,6 +10,9 @@ const UNSAFE = /[\p{Cc}\p{Cf}\u2028\u2029]/gu
 /** Lines a second about strangers, whoever sends them: a flood is told by its number. */
 const STRANGERS_PER_SECOND = 10
 
+/** What a person could not tell from a further field. */
+const AMBIGUOUS = /[\s="]/
+
 const safe = (text: string): string => (text.length > TEXT_MAX_CHARACTERS ? `${text.slice(0, TEXT_MAX_CHARACTERS)}…` : text).replace(UNSAFE, '?')
 
 export interface LogOptions {
@@ -56,7 +59,7 @@ export class Log {
   private line(level: Level, event: string, fields: LogFields): void {
     const { words, now, write } = this.options
     const entries = Object.entries(fields).filter((entry) => entry[1] !== undefined).map(([key, value]) => [key, typeof value === 'string' ? safe(value) : value] as const)
-    if (words) write(`${level === 'info' ? '' : `${level}: `}${event.replaceAll('_', ' ')}${entries.map(([key, value]) => `  ${key}=${String(value)}`).join('')}\n`)
+    if (words) write(`${level === 'info' ? '' : `${level}: `}${event.replaceAll('_', ' ')}${entries.map(([key, value]) => `  ${key}=${typeof value === 'string' && AMBIGUOUS.test(value) ? JSON.stringify(value) : String(value)}`).join('')}\n`)
     else write(`${JSON.stringify({ time: now(), level, event, ...Object.fromEntries(entries) })}\n`)
   }
 }

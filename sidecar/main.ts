@@ -37,7 +37,13 @@ async function main(): Promise<number> {
       return check(settings)
     case 'nginx':
       return print(`${writeNginxFiles(command.out, settings.run_dir).join('\n')}\n`)
-    default:
+    case 'agents add':
+    case 'agents remove':
+    case 'agents list':
+    case 'services add':
+    case 'services remove':
+    case 'services list':
+    case 'sessions list':
       return print(await withControl(settings, version(), (call) => manage(command, call)))
   }
 }

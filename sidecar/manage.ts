@@ -60,13 +60,16 @@ export async function manage(command: Managing, call: Call): Promise<string> {
 // Services that are new come first, then the agent: an agent never names what is not there.
 async function addAgent(command: Extract<Managing, { command: 'agents add' }>, call: Call): Promise<string> {
   const [name] = command.services
-  if (command.hosts.length > 0) await addPlaces(name!, command.hosts, command.prefixes, call)
+  const undo = command.hosts.length > 0 ? await addPlaces(name!, command.hosts, command.prefixes, call) : undefined
   const body = { id: command.id, services: command.services, ...(command.url === undefined ? {} : { url: command.url }) }
-  const made = need(await call('POST', '/v1/agents', body)) as { join: string }
+  const reply = await call('POST', '/v1/agents', body)
+  if (reply.status >= 300) await undo?.()
+  const made = need(reply) as { join: string }
   return command.json ? json(made) : `${made.join}\n`
 }
 
-async function addPlaces(name: string, hosts: readonly string[], prefixes: readonly string[], call: Call): Promise<void> {
+/** Gives a service these places beside those that it has; returns how to take that back. */
+async function addPlaces(name: string, hosts: readonly string[], prefixes: readonly string[], call: Call): Promise<() => Promise<Reply>> {
   const path = `/v1/services/${encodeURIComponent(name)}`
   const there = await call('GET', path)
   const before = there.status === 404 ? undefined : (need(there) as ServiceEntry)
@@ -77,6 +80,9 @@ async function addPlaces(name: string, hosts: readonly string[], prefixes: reado
     trailers: before?.trailers ?? false,
   }
   need(await call('PUT', path, merged))
+  if (before === undefined) return () => call('DELETE', path)
+  const { name: _name, ...places } = before
+  return () => call('PUT', path, places)
 }
 
 async function all(call: Call, path: string): Promise<unknown[]> {

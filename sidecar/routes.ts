@@ -8,9 +8,10 @@ const MARK = '.mark'
 const PREFIXES = '@prefixes'
 /** What becomes a file's name: nothing else ever does. */
 const HOST = /^(?:\+\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/
-const HOST_MAX_BYTES = 253
+/** A file's name has at most 255 bytes, and `@prefixes` is part of one. */
+const HOST_MAX_BYTES = 255 - PREFIXES.length
 /** As many as njs reads of a prefix file. */
-const PREFIXES_MAX_COUNT = 64
+export const PREFIXES_MAX_COUNT = 64
 /** A full disk is tried again this often. */
 const RETRY_MS = 1_000
 
@@ -39,7 +40,11 @@ export class Routes implements DirectoryListener, PresenceListener {
   private readonly byHost = new Map<string, Set<string>>()
   private readonly expected = new Set<string>()
   private readonly failed = new Set<string>()
+  /** The folder is there, and what the last process left in it is known. */
+  private opened = false
   private marked = false
+  private swept = false
+  private stopped = false
   private troubled = false
   private stopRetry: (() => void) | undefined
   private stopGrace: (() => void) | undefined
@@ -54,14 +59,11 @@ export class Routes implements DirectoryListener, PresenceListener {
     return this.marked && this.failed.size === 0
   }
 
-  /** Writes all known services, then the mark, then removes strangers. */
+  /** Writes all known services, then the mark, then removes strangers. What fails is tried again until it works. */
   start(): void {
-    mkdirSync(this.folder, { recursive: true, mode: 0o755 })
-    this.readLast()
     for (const service of this.options.directory.services()) this.place(service.name, service)
     this.options.directory.listen(this)
-    for (const host of this.byHost.keys()) this.publish(host)
-    this.complete()
+    this.advance()
     this.stopGrace = this.options.clock.later(this.options.graceMs, () => {
       const services = [...this.expected]
       this.expected.clear()
@@ -69,7 +71,9 @@ export class Routes implements DirectoryListener, PresenceListener {
     })
   }
 
+  /** The table stays as it is: agents that go now come to the next process. */
   stop(): void {
+    this.stopped = true
     this.stopRetry?.()
     this.stopGrace?.()
   }
@@ -110,6 +114,7 @@ export class Routes implements DirectoryListener, PresenceListener {
 
   // The prefix file first: a main file with the flag never stands without it.
   private publish(host: string): void {
+    if (!this.opened || this.stopped) return
     const routes: { prefix: string; line: (more: string) => string }[] = []
     for (const name of [...(this.byHost.get(host) ?? [])].sort()) {
       const service = this.options.directory.service(name)
@@ -161,41 +166,68 @@ export class Routes implements DirectoryListener, PresenceListener {
     }
   }
 
-  // Without its mark the table counts as absent: set only when every file of it is there.
-  private complete(): void {
+  // As far as the disk lets it: all files, then the mark (without it the table counts as absent), then strangers go.
+  private advance(): void {
+    if (!this.attempt(() => this.open())) return
     if (this.failed.size > 0) return
     if (!this.marked) {
       this.put(MARK, '1\n')
       if (this.failed.size > 0) return
       this.marked = true
-      for (const name of readdirSync(this.folder)) {
-        const host = name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name
-        if (name === MARK || this.byHost.has(host)) continue
-        rmSync(join(this.folder, name), { force: true, recursive: true })
-        this.written.delete(name)
-      }
     }
+    if (!this.attempt(() => this.sweep())) return
     if (this.troubled) this.options.onTrouble(undefined)
     this.troubled = false
+  }
+
+  private attempt(step: () => void): boolean {
+    try {
+      step()
+      return true
+    } catch (error) {
+      this.trouble(error instanceof Error ? error : new Error(String(error)))
+      return false
+    }
+  }
+
+  private open(): void {
+    if (this.opened) return
+    mkdirSync(this.folder, { recursive: true, mode: 0o755 })
+    this.readLast()
+    this.opened = true
+    for (const host of this.byHost.keys()) this.publish(host)
+  }
+
+  private sweep(): void {
+    if (this.swept) return
+    for (const name of readdirSync(this.folder)) {
+      const host = name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name
+      if (name === MARK || this.byHost.has(host)) continue
+      rmSync(join(this.folder, name), { force: true, recursive: true })
+      this.written.delete(name)
+    }
+    this.swept = true
   }
 
   private trouble(error: Error): void {
     if (!this.troubled) this.options.onTrouble(error)
     this.troubled = true
+    if (this.stopped) return
     this.stopRetry ??= this.options.clock.later(RETRY_MS, () => {
       this.stopRetry = undefined
       for (const name of [...this.failed]) {
         if (name === MARK) this.failed.delete(name)
         else this.publish(name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name)
       }
-      this.complete()
+      this.advance()
     })
   }
 
   // What a process before this one left: names, contents, and which services were up.
   private readLast(): void {
-    for (const name of readdirSync(this.folder)) {
-      if (!isHost(name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name)) continue
+    for (const entry of readdirSync(this.folder, { withFileTypes: true })) {
+      const { name } = entry
+      if (!entry.isFile() || !isHost(name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name)) continue
       const content = readFileSync(join(this.folder, name), 'latin1')
       this.written.set(name, content)
       for (const [, service] of content.matchAll(/(?:^|\s)1 up h[12] ([a-z0-9][a-z0-9-]{0,62}) /g)) this.expected.add(service!)

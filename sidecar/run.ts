@@ -1,5 +1,7 @@
 // A running gateway: puts the parts together in the order in which they need each other, and takes them apart again without losing a request.
-import { chownSync, mkdirSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
+import type { Http2Server } from 'node:http2'
+import type { Server } from 'node:net'
 import { errors } from '../protocol/errors.ts'
 import { FIRST_CREDIT_BYTES } from '../protocol/limits.ts'
 import { ready } from '../protocol/opaque.ts'
@@ -32,6 +34,9 @@ export interface RunningGateway {
   stop(): Promise<void>
 }
 
+/** Under load nginx uses each connection that it kept within this and finds it closing; one that it does not use it will not write to in the moment it ends. */
+const LAST_REQUESTS_MS = 250
+
 /** Starts a gateway; resolves when visitors and agents can come. */
 export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   const { settings, log } = options
@@ -39,9 +44,12 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   const group = settings.socket_group === undefined ? undefined : groupId(settings.socket_group)
   // nginx's workers look into it, so it is everybody's to enter; what is in it has modes of its own.
   mkdirSync(settings.run_dir, { recursive: true, mode: 0o755 })
-  if (group !== undefined) chownSync(settings.run_dir, -1, group)
   const places: SocketPlaces = { runDir: settings.run_dir, fds: options.fds, groupId: group }
-  const control = await Control.open({ stateDir: settings.state_dir, publicUrl: settings.public_url, version: options.version, places }, (error) => options.onFatal(error))
+  const control = await Control.open({ stateDir: settings.state_dir, publicUrl: settings.public_url, version: options.version, places }, {
+    onDied: (error) => options.onFatal(error),
+    onTrouble: (detail) => (detail === undefined ? log.info('store_written_again') : log.error('store_not_written', { detail })),
+    onFault: (detail) => log.error('control_fault', { detail }),
+  })
 
   const times = { heartbeatMs: settings.heartbeat_ms, deadAfterMs: settings.dead_after_ms, graceMs: settings.grace_ms, handshakeMs: settings.handshake_ms }
   const environment = processEnvironment(times, settings.budget_bytes)
@@ -87,19 +95,24 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
       agents.close()
       h1.leave()
       h2.leave()
-      h1.server.close()
-      h2.server.close()
+      const empty = Promise.all([closed(h1.server), closed(h2.server)])
       await gateway.leave()
-      // What has just been answered leaves the sockets in this turn still.
-      await new Promise((resolve) => setImmediate(resolve))
-      registry.end(errors.gateway_leaving, errors.gateway_leaving.says)
+      // nginx may just be writing a request to a connection that it kept: it is answered still, and the connection closes with that.
+      await Promise.race([empty, new Promise((resolve) => void environment.clock.later(LAST_REQUESTS_MS, () => resolve(undefined)))])
+      await gateway.leave()
+      // The table stays as it is: visitors of a gateway that comes back at once wait for its agents instead of hearing that nobody serves them.
       routes.stop()
+      registry.end(errors.gateway_leaving, errors.gateway_leaving.says)
       h1.destroy()
       h2.destroy()
       await control.close()
       log.info('left')
     },
   }
+}
+
+function closed(server: Server | Http2Server): Promise<void> {
+  return new Promise((resolve) => void server.close(() => resolve()))
 }
 
 function witnessOf(log: Log): Witness {

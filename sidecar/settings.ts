@@ -20,11 +20,11 @@ interface Kind<T> {
   read(value: unknown): T
 }
 
-const text = <T>(otherwise: T, about: string, pattern: RegExp, what: string): Kind<string | T> => ({
+const text = <T>(otherwise: T, about: string, isRight: (value: string) => boolean, what: string): Kind<string | T> => ({
   otherwise,
   about,
   read: (value) => {
-    if (typeof value !== 'string' || !pattern.test(value)) throw new Error(`it should be ${what}`)
+    if (typeof value !== 'string' || !isRight(value)) throw new Error(`it should be ${what}`)
     return value
   },
 })
@@ -39,14 +39,23 @@ const whole = (otherwise: number, about: string, least: number, most: number): K
   },
 })
 
+/** What agents can dial: no query, no fragment. */
+export const GATEWAY_URL = /^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/
+
+export const isGatewayUrl = (value: string): boolean => GATEWAY_URL.test(value) && URL.canParse(value)
+
+/** sun_path has 108 bytes with its end: what is left of them for the folder beside `/ingress-h2.sock`. */
+const RUN_DIR_MAX_BYTES = 91
+
+const PATH = /^\/[^\0]*$/
 const DAY_MS = 86_400_000
 
 /** Every setting by its name in the file. `run_dir` is `--run-dir` as a flag and `POSTERN_RUN_DIR` in the environment. */
 export const SETTINGS = {
-  run_dir: text('/run/postern', 'sockets and route files', /^\/[^\0]{0,79}$/, 'an absolute path of at most 80 bytes: a socket’s path has 107'),
-  state_dir: text('/var/lib/postern', 'the store', /^\/[^\0]*$/, 'an absolute path'),
-  public_url: text(undefined, 'where agents find this gateway: goes into join strings', /^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/, 'an http or https URL'),
-  socket_group: text(undefined, 'who may connect to the sockets for nginx, beside the gateway’s user', /^[A-Za-z_][A-Za-z0-9_-]*$/, 'the name of a group'),
+  run_dir: text('/run/postern', 'sockets and route files', (value) => PATH.test(value) && Buffer.byteLength(value) <= RUN_DIR_MAX_BYTES, `an absolute path of at most ${String(RUN_DIR_MAX_BYTES)} bytes`),
+  state_dir: text('/var/lib/postern', 'the store', (value) => PATH.test(value), 'an absolute path'),
+  public_url: text(undefined, 'where agents find this gateway: goes into join strings', isGatewayUrl, 'an http or https URL'),
+  socket_group: text(undefined, 'who may connect to the sockets for nginx, beside the gateway’s user', (value) => /^[A-Za-z_][A-Za-z0-9_-]*$/.test(value), 'the name of a group'),
   policy: {
     otherwise: 'always',
     about: 'payload between agent and gateway is sealed: always, or never (agents must say so too)',
@@ -86,7 +95,14 @@ export function readSettings(flags: Readonly<Partial<Record<SettingName, string>
       flags[name] !== undefined ? [flags[name], `--${flagOf(name)}`] : env[variable] !== undefined ? [env[variable], variable] : [inFile[name], `${file ?? ''}: ${name}`]
     settings[name] = value === undefined || value === null ? SETTINGS[name].otherwise : read(name, value, where)
   }
-  return settings as Settings
+  return agreeing(settings as Settings)
+}
+
+/** A channel that is dead before a sign of life is due never lives. */
+function agreeing(settings: Settings): Settings {
+  const { heartbeat_ms, dead_after_ms } = settings
+  if (dead_after_ms <= heartbeat_ms) throw new SettingsError(`dead_after_ms: ${String(dead_after_ms)} should be more than heartbeat_ms, which is ${String(heartbeat_ms)}`)
+  return settings
 }
 
 function read(name: SettingName, value: unknown, where: string): unknown {
@@ -138,8 +154,7 @@ function distance(a: string, b: string): number {
 
 /** The number of a group. Throws a {@link SettingsError} when there is none of the name. */
 export function groupId(name: string): number {
-  const line = readFileSync('/etc/group', 'utf8').split('\n').find((entry) => entry.startsWith(`${name}:`))
-  const id = line?.split(':')[2]
-  if (id === undefined) throw new SettingsError(`socket_group: there is no group ${name}`)
-  return Number(id)
+  const entry = readFileSync('/etc/group', 'utf8').split('\n').map((line) => line.split(':')).find((fields) => fields[0] === name)
+  if (entry === undefined || !/^[0-9]+$/.test(entry[2] ?? '')) throw new SettingsError(`socket_group: there is no group ${name}`)
+  return Number(entry[2])
 }

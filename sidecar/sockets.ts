@@ -9,6 +9,8 @@ export type SocketName = keyof typeof SOCKETS
 
 /** sd_listen_fds(3): inherited descriptors begin here. */
 const FIRST_FD = 3
+/** Connections that wait while a gateway restarts; beyond them nginx is refused. Linux takes no more than net.core.somaxconn, which is this by default. */
+const BACKLOG_COUNT = 4_096
 
 /** Descriptors by name. Empty unless they are meant for this process. Throws an Error when they can't be told apart. */
 export function inherited(env: Readonly<Record<string, string | undefined>>, pid: number): Map<SocketName, number> {
@@ -45,7 +47,7 @@ export async function listen(server: Server, name: SocketName, places: SocketPla
 function bind(server: Server, where: { path: string } | { fd: number }): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject)
-    server.listen(where, () => {
+    server.listen({ ...where, backlog: BACKLOG_COUNT }, () => {
       server.off('error', reject)
       resolve()
     })

@@ -1,5 +1,5 @@
 // The store: agents, services and the gateway's own setup in one SQLite file. What it returned from is on the disk; one process at a time.
-import { chmodSync, mkdirSync } from 'node:fs'
+import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import type { AgentEntry, ServiceEntry } from './directory.ts'
@@ -21,6 +21,14 @@ export class StoreBusyError extends Error {
   }
 }
 
+/** SQLite's codes for a file that can't be written now: the disk is full, broken, read-only, or the file is gone (sqlite.org/rescode.html). */
+const UNWRITABLE: ReadonlySet<number> = new Set([8, 10, 13, 14])
+
+/** Was it the disk that kept the store from taking a change? */
+export function isUnwritable(error: unknown): boolean {
+  return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && UNWRITABLE.has(error.errcode & 0xff)
+}
+
 export class Store {
   private readonly db: DatabaseSync
 
@@ -28,11 +36,13 @@ export class Store {
   constructor(stateDir: string) {
     mkdirSync(stateDir, { recursive: true, mode: 0o700 })
     const path = join(stateDir, 'postern.db')
+    // Made here, for SQLite would make it for all to read, and its log with the mode that the file has by then.
+    closeSync(openSync(path, 'a', 0o600))
+    chmodSync(path, 0o600)
     this.db = new DatabaseSync(path)
     try {
       // Exclusive before WAL: the lock is then held as long as the process lives, and no shared-memory file is needed.
       this.db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; BEGIN IMMEDIATE; COMMIT')
-      chmodSync(path, 0o600)
       this.migrate(path)
     } catch (error) {
       this.db.close()
@@ -125,7 +135,8 @@ export class Store {
       change()
       this.db.exec('COMMIT')
     } catch (error) {
-      this.db.exec('ROLLBACK')
+      // On a full disk SQLite has rolled back itself.
+      if (this.db.isTransaction) this.db.exec('ROLLBACK')
       throw error
     }
   }
