@@ -31,6 +31,8 @@ export interface Answer {
 
 /** The ingress's handle on an exchange under way. */
 export interface Exchange {
+  /** The id of the agent it was sent to last, a token; '' if none yet. */
+  readonly agent: string
   /** More of the request body (not copied). False: wait for `drain`. */
   write(chunk: Uint8Array): boolean
   /** The request body is complete. */

@@ -13,9 +13,11 @@ export interface Envelope {
   readonly worker: number
   /** What the visitor's Connection field named, '' if nothing. */
   readonly connection: string
+  /** nginx knows 103 (postern-modern.conf): older ones take it for the answer. */
+  readonly earlyHints: boolean
 }
 
-const ENVELOPE = /^1;([0-9a-f]{32});([a-z0-9][a-z0-9-]{0,62});([^;]*);([0-9]{0,5});(https?);([^;]+);([0-9]{1,10});([^;]*)$/
+const ENVELOPE = /^1;([0-9a-f]{32});([a-z0-9][a-z0-9-]{0,62});([^;]*);([0-9]{0,5});(https?);([^;]+);([0-9]{1,10});([^;]*)(;103)?$/
 const PLAIN = /^[A-Za-z0-9._~:[\]-]*$/
 const ENCODED = /^(?:[A-Za-z0-9._~:[\]-]|%[0-9A-Fa-f]{2})*$/
 // What Forwarded can quote: an address, a hostname, `unix:`.
@@ -32,7 +34,8 @@ export function readEnvelope(value: string): Envelope | undefined {
   const connection = decoded(parts[8]!)
   if (address === undefined || authority === undefined || connection === undefined) return undefined
   if (!ADDRESS.test(address) || !AUTHORITY.test(authority) || !CONNECTION.test(connection)) return undefined
-  return { uuid: parts[1]!, service: parts[2]!, address, port: parts[4]!, scheme: parts[5]!, authority, worker: Number(parts[7]), connection }
+  const earlyHints = parts[9] !== undefined
+  return { uuid: parts[1]!, service: parts[2]!, address, port: parts[4]!, scheme: parts[5]!, authority, worker: Number(parts[7]), connection, earlyHints }
 }
 
 function decoded(value: string): string | undefined {

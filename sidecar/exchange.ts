@@ -81,6 +81,10 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     else this.seek()
   }
 
+  get agent(): string {
+    return this.member?.agentId ?? ''
+  }
+
   // --- the ingress's calls -------------------------------------------------------------------------------------------
 
   write(chunk: Uint8Array): boolean {

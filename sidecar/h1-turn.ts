@@ -23,6 +23,7 @@ export class H1Turn implements Answer {
   private readonly upgrade: string
   private readonly accept: string
   private readonly holds: boolean
+  private readonly earlyHints: boolean
   private exchange: Exchange | undefined
   private bodyLeft: number
   private stoppedReading = false
@@ -42,7 +43,7 @@ export class H1Turn implements Answer {
   private owed = 0
   private cancelledWith: ErrorCode | undefined
 
-  constructor(connection: H1Connection, uuid: string, method: string, upgrade: string, accept: string, bodyBytes: number) {
+  constructor(connection: H1Connection, uuid: string, method: string, upgrade: string, accept: string, bodyBytes: number, earlyHints: boolean) {
     this.connection = connection
     this.uuid = uuid
     this.method = method
@@ -50,6 +51,7 @@ export class H1Turn implements Answer {
     this.accept = accept
     this.bodyLeft = bodyBytes
     this.holds = bodyBytes <= HELD_FOR_BODY_MAX_BYTES
+    this.earlyHints = earlyHints
   }
 
   start(carry: Carry, request: Request, body: Uint8Array): void {
@@ -106,8 +108,14 @@ export class H1Turn implements Answer {
 
   // --- the answer ----------------------------------------------------------------------------------------------------
 
-  // nginx before 1.29 takes any 1xx but 101 for the answer.
-  interim(): void {}
+  // nginx before 1.29 takes any 1xx but 101 for the answer, and one that knows 103 knows no other. Behind a head, see pass(), it would stop the upload.
+  interim(fields: Fields): void {
+    if (!this.earlyHints || fields[1] !== '103' || this.over || this.bodyLeft > 0 || this.upgrade !== '') return
+    const checked = checkTrailers(fields.slice(2))!
+    let text = 'HTTP/1.1 103 Early Hints\r\n'
+    for (let i = 0; i < checked.length; i += 2) text += `${checked[i]!}: ${checked[i + 1]!}\r\n`
+    this.connection.socket.write(`${text}\r\n`, 'latin1')
+  }
 
   head(fields: Fields, body: Uint8Array, ended: boolean): void {
     if (!ended && this.bodyLeft > 0 && this.holds) {
@@ -161,6 +169,8 @@ export class H1Turn implements Answer {
     const { status, fields } = head
     let text = `HTTP/1.1 ${String(status)} ${STATUS_CODES[status] ?? ''}\r\n`
     for (let i = 0; i < fields.length; i += 2) text += `${fields[i]!}: ${fields[i + 1]!}\r\n`
+    const agent = this.exchange?.agent
+    if (agent !== undefined && agent !== '') text += `Postern-Agent: ${agent}\r\n`
     if (status === 101) text += `Connection: upgrade\r\nUpgrade: ${head.upgrade === '' ? this.upgrade : head.upgrade}\r\n`
     else if (status === 426 && head.upgrade !== '') text += `Connection: upgrade${this.connection.last ? ', close' : ''}\r\nUpgrade: ${head.upgrade}\r\n`
     else if (this.connection.last) text += 'Connection: close\r\n'

@@ -1,4 +1,4 @@
-// The ingress for nginx's HTTP/1.1 connections: small bodies, no bodies, upgrades. Never closes an idle connection, sends no 1xx but 101.
+// The ingress for nginx's HTTP/1.1 connections: small bodies, no bodies, upgrades. Never closes an idle connection, sends no 1xx but 101, and 103 to an nginx that knows it.
 import { createServer, type Server, type Socket } from 'node:net'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
 import { HEAD_MAX_BYTES } from '../protocol/limits.ts'
@@ -102,7 +102,7 @@ export class H1Connection {
     const from = end + END_OF_HEAD.length
     const to = Math.min(bytes.length, from + head.bodyBytes)
     if (this.ingress.leaving) this.last = true
-    const turn = new H1Turn(this, request.uuid, head.method, head.upgrade, accept, head.bodyBytes)
+    const turn = new H1Turn(this, request.uuid, head.method, head.upgrade, accept, head.bodyBytes, envelope.earlyHints)
     this.turn = turn
     turn.start(this.ingress.carry, request, bytes.subarray(from, to))
     return to
@@ -111,7 +111,7 @@ export class H1Connection {
   // After a head that can be read in two ways nothing on the connection can be believed.
   private refuse(code: ErrorCode, bytes: number, accept: string, uuid: string): number {
     this.last = true
-    new H1Turn(this, uuid, 'GET', '', accept, 0).fail(code, 'the request head')
+    new H1Turn(this, uuid, 'GET', '', accept, 0, false).fail(code, 'the request head')
     return bytes
   }
 

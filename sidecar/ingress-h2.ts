@@ -55,11 +55,12 @@ function begin(stream: ServerHttp2Stream, raw: readonly string[], ended: boolean
   const head = readHead(raw)
   const turn = new H2Turn(stream, report, 'says' in head ? '' : head.method, 'says' in head ? '' : head.accept, 'says' in head ? '-' : head.request.uuid)
   if ('says' in head) turn.fail(head, 'the request head')
-  else turn.start(carry, head.request, ended, head.length)
+  else turn.start(carry, head, ended)
 }
 
 interface Head {
   readonly request: Request
+  readonly earlyHints: boolean
   readonly method: string
   readonly accept: string
   /** Content-Length, -1 without one. */
@@ -95,7 +96,7 @@ function readHead(raw: readonly string[]): Head | ErrorCode {
   const read = readEnvelope(envelope)
   if (read === undefined) return errors.bad_request
   const request = wrapRequest(read, method, path, '', fields)
-  return 'says' in request ? request : { request, method, accept, length }
+  return 'says' in request ? request : { request, earlyHints: read.earlyHints, method, accept, length }
 }
 
 class H2Turn implements Answer {
@@ -105,6 +106,7 @@ class H2Turn implements Answer {
   private readonly accept: string
   private readonly uuid: string
   private exchange: Exchange | undefined
+  private earlyHints = false
   private received = 0
   private stoppedReading = false
   private over = false
@@ -123,8 +125,9 @@ class H2Turn implements Answer {
     this.uuid = uuid
   }
 
-  start(carry: Carry, request: Request, ended: boolean, length: number): void {
+  start(carry: Carry, { request, length, earlyHints }: Head, ended: boolean): void {
     const { stream } = this
+    this.earlyHints = earlyHints
     let trailers: Fields = NO_FIELDS
     const exchange = carry(request, Buffer.alloc(0), ended, this)
     this.exchange = exchange
@@ -156,8 +159,11 @@ class H2Turn implements Answer {
     this.fail(errors.body_incomplete, 'Content-Length is not the length of the body')
   }
 
-  // nginx before 1.29 takes any 1xx for the answer.
-  interim(): void {}
+  // nginx before 1.29 takes any 1xx for the answer, and one that knows 103 knows no other.
+  interim(fields: Fields): void {
+    if (!this.earlyHints || fields[1] !== '103' || this.over || this.stream.destroyed) return
+    this.stream.additionalHeaders({ ':status': 103, ...byName(checkTrailers(fields.slice(2))!) })
+  }
 
   head(fields: Fields, body: Uint8Array, ended: boolean): void {
     const head = checkResponseHead(fields, false)
@@ -172,22 +178,21 @@ class H2Turn implements Answer {
   }
 
   private respond(status: number, fields: readonly string[], length: number): void {
-    const raw = [':status', String(status), ...fields]
+    const raw = [':status', String(status), ...fields, ...this.agent()]
     if (length !== -1 && status !== 204) raw.push('content-length', String(length))
     this.stream.respond(raw as never, { ...NO_DATE, waitForTrailers: !this.bodiless, endStream: this.bodiless })
     if (!this.bodiless) this.stream.on('wantTrailers', () => this.sendTrailers())
   }
 
+  /** For nginx's log. */
+  private agent(): readonly string[] {
+    const agent = this.exchange?.agent ?? ''
+    return agent === '' ? [] : ['postern-agent', agent]
+  }
+
   private sendTrailers(): void {
     // Without any, Node ends the stream by an empty DATA frame; close() would reset it, which nginx takes for a broken body.
-    const named: Record<string, string | string[]> = Object.create(null) as Record<string, string | string[]>
-    for (let i = 0; i < this.trailers.length; i += 2) {
-      const name = this.trailers[i]!.toLowerCase()
-      const before = named[name]
-      const value = this.trailers[i + 1]!
-      named[name] = before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value]
-    }
-    this.stream.sendTrailers(named)
+    this.stream.sendTrailers(byName(this.trailers))
   }
 
   private readonly settle = (): void => {
@@ -224,7 +229,7 @@ class H2Turn implements Answer {
     if (this.stream.destroyed) return
     if (this.stream.headersSent) return this.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     const refusal = refuse(code, this.accept, this.uuid)
-    const raw = [...refusal.fields, 'content-length', String(refusal.body.length)]
+    const raw = [...refusal.fields, ...this.agent(), 'content-length', String(refusal.body.length)]
     this.stream.respond(raw as never, { ...NO_DATE, endStream: this.method === 'HEAD' })
     if (this.method !== 'HEAD') this.stream.end(refusal.body)
     this.stream.resume()
@@ -248,4 +253,16 @@ class H2Turn implements Answer {
     this.cancelledWith = code
     this.exchange?.cancel(code)
   }
+}
+
+/** Fields as Node takes them where it takes no list: the values of a name stay in order. */
+function byName(fields: Fields): Record<string, string | string[]> {
+  const named = Object.create(null) as Record<string, string | string[]>
+  for (let i = 0; i < fields.length; i += 2) {
+    const name = fields[i]!.toLowerCase()
+    const before = named[name]
+    const value = fields[i + 1]!
+    named[name] = before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value]
+  }
+  return named
 }

@@ -12,7 +12,7 @@ t.test('answers follow one another on one connection, pipelined too, in one piec
   const raw = new Raw(rig.path)
   raw.socket.write(get('/1') + get('/2') + get('/3'))
   await until('three answers', () => raw.text.split('hello').length === 4, { logs: () => raw.text })
-  t.ok(raw.text.startsWith('HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1'))
+  t.ok(raw.text.startsWith('HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 5\r\n\r\nhelloHTTP/1.1'), raw.text)
   t.same(rig.carried.map(({ request }) => request.fields[7]), ['/1', '/2', '/3'])
   raw.socket.destroy()
 })
@@ -188,4 +188,32 @@ t.test('leaving is said with the next answer, HEAD has no body', async (t) => {
   raw.socket.write(get('/', '', 'HEAD'))
   await until('closed', () => raw.ended)
   t.match(raw.text, /Connection: close/)
+})
+
+t.test('103 passes to an nginx that says it knows it, once the body is there; the agent is named', async (t) => {
+  const rig = await startIngress(t, () => undefined)
+  const raw = new Raw(rig.path)
+  const interim = (at: number): void => {
+    for (const status of ['100', '102', '103', '104']) rig.carried[at]!.answer.interim([':status', status, 'Link', '<a>', 'Connection', 'close', 'link', '<b>', 'Postern-X', '1'])
+  }
+  raw.socket.write(get())
+  await until('carried', () => rig.carried.length === 1)
+  interim(0)
+  rig.carried[0]!.agent = 'agent-1'
+  rig.carried[0]!.answer.head([':status', '200', 'Postern-Agent', 'forged'], Buffer.from('hello'), true)
+  await until('answer', () => raw.text.endsWith('hello'))
+  t.equal(raw.text, 'HTTP/1.1 200 OK\r\nPostern-Agent: agent-1\r\nContent-Length: 5\r\n\r\nhello')
+  raw.text = ''
+  raw.socket.write(get('/', 'Content-Length: 2\r\n', 'POST').replace('77;\r\n', '77;;103\r\n') + 'a')
+  await until('carried', () => rig.carried.length === 2)
+  interim(1)
+  raw.socket.write('b')
+  await until('body', () => rig.carried[1]!.complete)
+  t.equal(raw.text, '')
+  interim(1)
+  await until('hint', () => raw.text.endsWith('\r\n\r\n'))
+  t.equal(raw.text, 'HTTP/1.1 103 Early Hints\r\nLink: <a>\r\nlink: <b>\r\n\r\n')
+  rig.carried[1]!.answer.head([':status', '204'], Buffer.alloc(0), true)
+  await until('answer', () => raw.text.endsWith('HTTP/1.1 204 No Content\r\n\r\n'))
+  raw.socket.destroy()
 })

@@ -88,3 +88,20 @@ t.test('an answer may come before the upload is read, and the rest is swallowed'
   t.equal(asked.body, 'no')
   t.ok(rig.carried[0]!.body.length < 200_000)
 })
+
+t.test('103 passes to an nginx that says it knows it; the agent is named', async (t) => {
+  const { rig, session } = await start(t, () => {})
+  for (const [ended, expected] of [['', []], [';103', [[103, '<a>, <b>']]]] as const) {
+    const asked = new Asked(session, { postern: ENVELOPE + ended }, true)
+    const hints: unknown[] = []
+    asked.stream.on('headers', (head) => hints.push([head[':status'], head['link']]))
+    await until('carried', () => rig.carried.at(-1)?.complete === true)
+    const carried = rig.carried.pop()!
+    for (const status of ['100', '102', '103', '104']) carried.answer.interim([':status', status, 'Link', '<a>', 'Connection', 'close', 'link', '<b>'])
+    carried.agent = 'agent-1'
+    carried.answer.head([':status', '200', 'Postern-Agent', 'forged'], Buffer.from('hello'), true)
+    await until('over', () => asked.over)
+    t.same(hints, expected)
+    t.same([asked.body, asked.head['postern-agent']], ['hello', 'agent-1'])
+  }
+})

@@ -15,6 +15,7 @@ export const ENVELOPE = `1;${UUID};demo;192.0.2.7;4711;http;demo.localhost:8080;
 
 /** One exchange as the gateway library would see it. */
 export class Carried implements Exchange {
+  agent = ''
   readonly request: Request
   readonly answer: Answer
   body: Buffer

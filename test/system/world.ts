@@ -6,7 +6,7 @@ import type http from 'node:http'
 import { freePort } from '../../dev/free-port.ts'
 import { type AgentProcess, startAgent } from '../harness/agent.ts'
 import { type GatewayProcess, startGateway } from '../harness/gateway.ts'
-import { type RunningNginx, startNginx } from '../harness/nginx.ts'
+import { type Binary, type RunningNginx, startNginx } from '../harness/nginx.ts'
 import { type Origin, startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { HOST } from './visitor.ts'
@@ -27,6 +27,9 @@ export interface WorldOptions {
   /** Instead of an origin of its own. */
   readonly target?: string
   readonly agentArguments?: readonly string[]
+  readonly binary?: Binary
+  /** More directives for both servers of nginx. `EDGE` in it is the folder of the includes. */
+  readonly include?: string
   readonly settings?: Readonly<Record<string, string | number>>
   /** Lines of nginx's log that the test brings about. */
   readonly expected?: readonly RegExp[]
@@ -37,8 +40,12 @@ export async function startWorld(t: Test, options: WorldOptions = {}): Promise<W
   const origin = await startOrigin(t, options.handler)
   const gateway = await startGateway(t, { settings: options.settings ?? {} })
   const h2Port = await freePort()
-  const http = `server { listen 127.0.0.1:${String(h2Port)} http2; include EDGE/postern-server.conf; location / { client_max_body_size 0; try_files "" @postern; } }`
-  const nginx = await startNginx(t, { runDir: gateway.runDir, http, expected: options.expected ?? [] })
+  const binary = options.binary ?? 'debian'
+  const site = `include EDGE/postern-server.conf; ${options.include ?? ''} location / { client_max_body_size 0; try_files "" @postern; }`
+  // From 1.25.1 on nginx would rather have `http2 on;` than the word in listen.
+  const listen = binary === 'new' ? `listen 127.0.0.1:${String(h2Port)}; http2 on;` : `listen 127.0.0.1:${String(h2Port)} http2;`
+  const server = `include EDGE/postern-agents.conf; ${site}`
+  const nginx = await startNginx(t, { runDir: gateway.runDir, binary, server, http: `server { ${listen} ${site} }`, expected: options.expected ?? [] })
   const join = await gateway.addAgent('agent-1', 'demo', HOST, nginx.url)
   const agent = await startAgent(t, { join, target: options.target ?? origin.url, args: options.agentArguments ?? [] })
   // The agent has logged in; what it serves reaches the gateway, and nginx, a moment later.
