@@ -1,19 +1,27 @@
 // The websocket channel: dials the gateway and carries messages in binary frames (SPEC §2).
 import { randomFillSync } from 'node:crypto'
+import type { Socket } from 'node:net'
 import { WebSocket, type ClientOptions } from 'ws'
 import type { Carrier } from '../protocol/channel.ts'
 import { MESSAGE_MAX_BYTES } from '../protocol/limits.ts'
+import { dial, ProxyError } from './dialer.ts'
+import { DIRECT, type Way } from './way.ts'
 import { Kind, RECORD_NUMBERED, RECORD_SEALED } from '../protocol/messages.ts'
 
-/** Why there is no channel. `unreachable`: nobody there, or a gateway that is away; `tls`: somebody else's certificate; `http`: somebody there who is no gateway. */
+/**
+ * Why there is no channel. `unreachable`: nobody there, or a gateway that is away; `proxy`: the proxy on the way says no; `tls`: somebody else's
+ * certificate; `http`: somebody there who is no gateway.
+ */
 export interface DialFailure {
-  readonly reason: 'unreachable' | 'tls' | 'http'
+  readonly reason: 'unreachable' | 'proxy' | 'tls' | 'http'
   readonly detail: string
 }
 
 export interface DialOptions {
   /** The gateway's base URL, as the join string has it. */
   readonly gateway: string
+  /** How the socket is had: directly, if it is not said. */
+  readonly way?: Way
   readonly userAgent: string
 }
 
@@ -56,7 +64,13 @@ export function dialWebsocket(options: DialOptions, done: (outcome: Carrier | Di
     generateMask: (mask) => masks.write(mask),
     headers: { 'User-Agent': options.userAgent },
   }
-  const socket = new WebSocket(url, { ...settings, closeTimeout: CLOSE_TIMEOUT_MS } as ClientOptions)
+  const place = { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? (tls ? 443 : 80) : Number(url.port), tls }
+  let cancelDial = nothing
+  const createConnection = (_options: unknown, connected: (error: Error | null, socket?: Socket) => void): void => {
+    cancelDial = dial(options.way ?? DIRECT, place, (error, socket) => connected(error ?? null, socket))
+  }
+  // Not typed in place: the types of `ws` lack closeTimeout, and know createConnection only as Node's own.
+  const socket = new WebSocket(url, { ...settings, closeTimeout: CLOSE_TIMEOUT_MS, createConnection } as unknown as ClientOptions)
   let settled = false
   const settle = (outcome: Carrier | DialFailure): void => {
     if (settled) return
@@ -69,11 +83,17 @@ export function dialWebsocket(options: DialOptions, done: (outcome: Carrier | Di
     socket.terminate()
     settle(httpFailure(response.statusCode ?? 0, response.headers.location))
   })
-  socket.on('error', (error: NodeJS.ErrnoException) => settle({ reason: TLS_FAILURE.test(error.code ?? '') ? 'tls' : 'unreachable', detail: describe(error, url.host) }))
+  socket.on('error', (error: NodeJS.ErrnoException) => settle({ reason: reasonOf(error), detail: describe(error, url.host) }))
   return () => {
     settled = true
+    cancelDial()
     socket.terminate()
   }
+}
+
+function reasonOf(error: NodeJS.ErrnoException): DialFailure['reason'] {
+  if (error instanceof ProxyError) return 'proxy'
+  return TLS_FAILURE.test(error.code ?? '') ? 'tls' : 'unreachable'
 }
 
 function describe(error: NodeJS.ErrnoException, host: string): string {
@@ -160,7 +180,8 @@ class WebsocketCarrier implements Carrier {
     if (this.socket.readyState !== WebSocket.OPEN) return true
     this.masks.next(message)
     this.socket.send(message, BINARY, this.left)
-    this.full = this.socket.bufferedAmount > SOCKET_QUEUE_MAX_BYTES
+    // Once full it is full until onDrain: a small message sent meanwhile takes nothing back, or nobody would ever be told.
+    if (this.socket.bufferedAmount > SOCKET_QUEUE_MAX_BYTES) this.full = true
     return !this.full
   }
 

@@ -66,7 +66,8 @@ export class WebSocketCarrier implements Carrier {
   send(message: Buffer): boolean {
     if (this.closing || this.closed) return true
     this.ws.send(message, BINARY)
-    this.waits = this.socket.writableLength >= SOCKET_QUEUE_BYTES
+    // Once full it is full until onDrain: a small message sent meanwhile takes nothing back, or nobody would ever be told.
+    if (this.socket.writableLength >= SOCKET_QUEUE_BYTES) this.waits = true
     if (this.waits && ++this.sentWhileFull > SENT_WHILE_FULL_MAX_COUNT) this.abort()
     return !this.waits
   }

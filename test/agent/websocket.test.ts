@@ -1,7 +1,8 @@
 // The websocket channel: where it dials, how it masks, what it takes of a hostile peer, and that it tells when it is full.
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import http from 'node:http'
 import https from 'node:https'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import t from 'tap'
 import { type WebSocket, WebSocketServer } from 'ws'
@@ -11,6 +12,7 @@ import { MESSAGE_MAX_BYTES } from '../../protocol/limits.ts'
 import { Kind, RECORD_NUMBERED, RECORD_SEALED } from '../../protocol/messages.ts'
 import { type Ends } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
+import { holdWrites } from '../harness/hold-writes.ts'
 import { CERTIFICATE, KEY } from './certificate.ts'
 
 interface Server {
@@ -123,6 +125,27 @@ t.test('a full socket says so, and says when it is not any more', async (t) => {
   server.duplex!.resume()
   await until('it drains', () => drained > 0)
   await until('all is there', () => server.messages.length === sent)
+})
+
+t.test('a small message sent while a full socket empties takes nothing back: it still says when there is room', async (t) => {
+  const server = await startServer(t)
+  let own: Socket | undefined
+  const onSocket = (message: unknown): void => void (own ??= (message as { socket: Socket }).socket)
+  subscribe('net.client.socket', onSocket)
+  const carrier = await connect(t, server)
+  unsubscribe('net.client.socket', onSocket)
+  const gate = holdWrites(own!)
+  let drained = 0
+  carrier.onDrain = () => drained++
+  t.ok(carrier.send(Buffer.alloc(100_000, Kind.record | RECORD_SEALED)))
+  t.notOk(carrier.send(Buffer.alloc(200_000, Kind.record | RECORD_SEALED)), 'the socket is full')
+  // Header and payload of the first leave; what is left is more than half of what may wait, and less than all of it.
+  gate.pass(2)
+  await until('the first is there', () => server.messages.length === 1)
+  t.notOk(carrier.send(Buffer.of(Kind.beat)), 'a small one does not make it writable')
+  t.equal(drained, 0)
+  gate.open()
+  await until('it drains', () => drained > 0)
 })
 
 t.test('closing lets what was sent arrive first', async (t) => {
