@@ -12,6 +12,7 @@ import { type Opening, type Stream, type StreamEvents, StreamKind } from '../pro
 import { Backoff } from './backoff.ts'
 import { AgentControl } from './control.ts'
 import { Offering, type Served, type Services } from './offering.ts'
+import type { Way } from './way.ts'
 import { dialWebsocket, type DialFailure, type DialOptions } from './websocket.ts'
 
 /** What happens to an agent, for whoever started it. Texts are for people. */
@@ -34,6 +35,8 @@ export interface AgentOptions {
   readonly environment: Environment
   readonly userAgent: string
   readonly onEvent: (event: AgentEvent) => void
+  /** How its sockets to the gateway are had: directly, if it is not said. */
+  readonly way?: Way
   /** `never`: the gateway may have payload go unsealed. Both ends must say so; unless this one does, a session is sealed or there is none. */
   readonly policy?: Policy | undefined
   readonly dial?: (options: DialOptions, done: (outcome: Carrier | DialFailure) => void) => () => void
@@ -117,9 +120,9 @@ export class Agent {
   }
 
   private connect(): void {
-    const { dial = dialWebsocket, join, userAgent } = this.options
+    const { dial = dialWebsocket, join, userAgent, way } = this.options
     this.options.onEvent({ event: 'connecting', gateway: join.url })
-    this.cancelTry = dial({ gateway: join.url, userAgent }, (outcome) => {
+    this.cancelTry = dial({ gateway: join.url, userAgent, ...(way === undefined ? {} : { way }) }, (outcome) => {
       this.cancelTry = undefined
       if ('reason' in outcome) this.tryAgain(outcome.reason, outcome.detail)
       else if (this.session === undefined || this.session.ended) this.logIn(outcome)

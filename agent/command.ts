@@ -12,6 +12,7 @@ interface Common {
   readonly join: string | undefined
   readonly joinFile: string | undefined
   readonly policy: string | undefined
+  readonly proxy: string | undefined
   readonly once: boolean
   readonly json: boolean
 }
@@ -30,6 +31,8 @@ options:
   --host-header VALUE  http: what the origin sees as Host (default: what the visitor asked for)
   --insecure-origin    http: take any certificate of an https target
   --policy WORD        payload sealed: always (default), or never, if the gateway says so too (POSTERN_POLICY)
+  --proxy URL          the way out: http://, https:// or socks5://[NAME:PASSWORD@]HOST:PORT, or direct (POSTERN_PROXY); if not said,
+                       HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY count
   --once               give up when the gateway can not be reached at the first try (exit code 4)
   --json               one JSON object a line, even on a terminal
   --help, --version
@@ -39,7 +42,7 @@ The first SIGINT or SIGTERM lets requests under way finish (30 s), the second en
 exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 refused by the gateway, 4 unreachable (--once)
 `
 
-const COMMON = { join: { type: 'string' }, 'join-file': { type: 'string' }, policy: { type: 'string' }, once: { type: 'boolean' }, json: { type: 'boolean' } } as const
+const COMMON = { join: { type: 'string' }, 'join-file': { type: 'string' }, policy: { type: 'string' }, proxy: { type: 'string' }, once: { type: 'boolean' }, json: { type: 'boolean' } } as const
 const ONLY = { help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'V' } } as const
 const HTTP = { ...COMMON, ...ONLY, service: { type: 'string', multiple: true }, 'host-header': { type: 'string' }, 'insecure-origin': { type: 'boolean' } } as const
 const START = { ...COMMON, ...ONLY, config: { type: 'string', short: 'c' } } as const
@@ -91,6 +94,6 @@ function needFile(file: string | undefined): string {
   return file
 }
 
-function common(values: { join?: string; 'join-file'?: string; policy?: string; once?: boolean; json?: boolean }): Common {
-  return { join: values.join, joinFile: values['join-file'], policy: values.policy, once: values.once === true, json: values.json === true }
+function common(values: { join?: string; 'join-file'?: string; policy?: string; proxy?: string; once?: boolean; json?: boolean }): Common {
+  return { join: values.join, joinFile: values['join-file'], policy: values.policy, proxy: values.proxy, once: values.once === true, json: values.json === true }
 }

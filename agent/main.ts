@@ -10,6 +10,7 @@ import type { OriginOptions } from './origin.ts'
 import { jsonLine, type Reported, textLines } from './report.ts'
 import { host, readAgentFile, readPolicy, SettingsError } from './settings.ts'
 import { parseTarget } from './target.ts'
+import { readWay, type Way, wayFromEnvironment } from './way.ts'
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Join } from '../protocol/join.ts'
 import type { Policy } from '../protocol/messages.ts'
@@ -71,7 +72,7 @@ async function run(command: Running): Promise<number> {
   const join = await joinOf(command, file)
   if (join === undefined) return Exit.usage
   const policy = readPolicy(command.policy ?? process.env.POSTERN_POLICY) ?? file?.policy
-  return serve(join, services, policy, command.once)
+  return serve(join, services, policy, wayOf(command.proxy ?? process.env.POSTERN_PROXY ?? file?.proxy, join), command.once)
 }
 
 function httpServices(command: Extract<Command, { command: 'http' }>): Services {
@@ -108,7 +109,9 @@ function withReport(options: OriginOptions): OriginOptions {
   return { ...options, onTrouble }
 }
 
-function serve(join: Join, services: Services, policy: Policy | undefined, once: boolean): Promise<number> {
+const wayOf = (proxy: string | undefined, join: Join): Way => (proxy === undefined ? wayFromEnvironment(join.url, process.env) : readWay(proxy, 'proxy'))
+
+function serve(join: Join, services: Services, policy: Policy | undefined, way: Way, once: boolean): Promise<number> {
   return new Promise((resolve) => {
     let code: number = Exit.clean
     let served = false
@@ -121,7 +124,7 @@ function serve(join: Join, services: Services, policy: Policy | undefined, once:
         void agent.close()
       } else if (event.event === 'closed') resolve(code)
     }
-    const agent = new Agent({ join, services, policy, environment: processEnvironment(), userAgent: `postern/${version()}`, onEvent })
+    const agent = new Agent({ join, services, policy, way, environment: processEnvironment(), userAgent: `postern/${version()}`, onEvent })
     let signals = 0
     const signalled = (): void => {
       if (++signals === 1) void agent.drain()

@@ -28,6 +28,14 @@ export function textLines(reported: Reported): string {
   return words(reported).map(safe).join('\n')
 }
 
+const FAILURES = {
+  tls: 'the gateway shows a wrong certificate',
+  proxy: 'no way out',
+  http: 'no connection',
+  unreachable: 'no connection',
+  login: 'no session',
+} as const
+
 function words(reported: Reported): string[] {
   switch (reported.event) {
     case 'connecting':
@@ -46,7 +54,7 @@ function words(reported: Reported): string[] {
     case 'resumed':
       return ['connection restored, nothing was lost']
     case 'failed':
-      return [`${reported.reason === 'tls' ? 'the gateway shows a wrong certificate' : 'no connection'}: ${reported.detail}; trying again in ${(reported.retryMs / 1_000).toFixed(1)} s`]
+      return [`${FAILURES[reported.reason]}: ${reported.detail}; trying again in ${(reported.retryMs / 1_000).toFixed(1)} s`]
     case 'gateway_drains':
       return ['the gateway is leaving service']
     case 'draining':

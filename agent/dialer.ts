@@ -1,0 +1,79 @@
+// Dialers: a socket to the gateway, straight or through a proxy, with TLS on top of it where the gateway's URL says so.
+import net from 'node:net'
+import tls from 'node:tls'
+import { connectThroughHttp } from './proxy-http.ts'
+import { connectThroughSocks } from './proxy-socks.ts'
+import type { Way } from './way.ts'
+
+/** The proxy itself said no, or is not what it was said to be. */
+export class ProxyError extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'ProxyError'
+  }
+}
+
+export interface Place {
+  /** A name or an address, without brackets. */
+  readonly host: string
+  readonly port: number
+  readonly tls: boolean
+}
+
+/** Calls `done` once with a socket that is connected (and secure, if so asked), or with what went wrong. The function returned gives up. */
+export function dial(way: Way, place: Place, done: (error: Error | undefined, socket?: net.Socket) => void): () => void {
+  let over = false
+  let current: net.Socket | undefined
+  const finish = (error: Error | undefined, socket?: net.Socket): void => {
+    if (over) return void socket?.destroy()
+    over = true
+    if (error !== undefined) current?.destroy()
+    done(error, socket)
+  }
+  const secure = (socket: net.Socket): void => {
+    if (!place.tls) return finish(undefined, socket)
+    current = upgradeToTls(socket, place.host, finish)
+  }
+  current = connect(way, place, (error, socket) => (socket === undefined ? finish(error) : secure(socket)))
+  return () => {
+    over = true
+    current?.destroy()
+  }
+}
+
+function connect(way: Way, place: Place, done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
+  if (way.kind === 'direct') return plain(place.host, place.port, done)
+  const host = way.proxy.hostname.replace(/^\[|\]$/g, '')
+  const port = way.proxy.port === '' ? (way.kind === 'socks5' ? 1080 : way.proxy.protocol === 'https:' ? 443 : 8080) : Number(way.proxy.port)
+  const through = way.kind === 'socks5' ? connectThroughSocks : connectThroughHttp
+  const start = (socket: net.Socket): void => through(socket, place, way.proxy, done)
+  return plain(host, port, (error, socket) => {
+    if (socket === undefined) return done(new ProxyError(`the proxy ${way.proxy.host} can not be reached: ${error?.message ?? ''}`))
+    if (way.proxy.protocol !== 'https:') return start(socket)
+    upgradeToTls(socket, host, (tlsError, safe) => (safe === undefined ? done(tlsError) : start(safe)))
+  })
+}
+
+function plain(host: string, port: number, done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
+  // Both families raced with a head start (RFC 8305), as Node does by itself.
+  const socket = net.connect({ host, port, autoSelectFamily: true, noDelay: true, keepAlive: true })
+  const failed = (error: Error): void => done(error)
+  socket.once('error', failed)
+  socket.once('connect', () => {
+    socket.off('error', failed)
+    done(undefined, socket)
+  })
+  return socket
+}
+
+function upgradeToTls(socket: net.Socket, host: string, done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
+  const secured = tls.connect({ socket, minVersion: 'TLSv1.2', ALPNProtocols: ['http/1.1'], ...(net.isIP(host) === 0 ? { servername: host } : { host }) })
+  const failed = (error: Error): void => done(error)
+  secured.once('error', failed)
+  secured.once('close', () => done(new Error('the connection was closed amid the TLS handshake')))
+  secured.once('secureConnect', () => {
+    secured.off('error', failed)
+    done(undefined, secured)
+  })
+  return secured
+}
