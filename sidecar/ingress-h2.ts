@@ -88,7 +88,7 @@ function readHead(raw: readonly string[]): Head | ErrorCode {
       if (name === 'postern') {
         if (envelope !== '') return errors.bad_request
         envelope = value
-      } else if (name === 'accept') accept = value
+      } else if (name === 'accept') accept += `,${value}`
       fields.push(name, value)
     }
   }
@@ -180,7 +180,7 @@ class H2Turn implements Answer {
   private respond(status: number, fields: readonly string[], length: number): void {
     const raw = [':status', String(status), ...fields, ...this.agent()]
     if (length !== -1 && status !== 204) raw.push('content-length', String(length))
-    this.stream.respond(raw as never, { ...NO_DATE, waitForTrailers: !this.bodiless, endStream: this.bodiless })
+    this.stream.respond(raw, { ...NO_DATE, waitForTrailers: !this.bodiless, endStream: this.bodiless })
     if (!this.bodiless) this.stream.on('wantTrailers', () => this.sendTrailers())
   }
 
@@ -230,7 +230,7 @@ class H2Turn implements Answer {
     if (this.stream.headersSent) return this.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     const refusal = refuse(code, this.accept, this.uuid)
     const raw = [...refusal.fields, ...this.agent(), 'content-length', String(refusal.body.length)]
-    this.stream.respond(raw as never, { ...NO_DATE, endStream: this.method === 'HEAD' })
+    this.stream.respond(raw, { ...NO_DATE, endStream: this.method === 'HEAD' })
     if (this.method !== 'HEAD') this.stream.end(refusal.body)
     this.stream.resume()
   }

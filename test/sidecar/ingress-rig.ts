@@ -69,7 +69,7 @@ export async function startIngress(t: Test, script: (carried: Carried) => void, 
   // A unix socket's path holds 107 bytes: tap's folders are longer.
   const folder = mkdtempSync(join(tmpdir(), 'ingress-'))
   const path = join(folder, 'in.sock')
-  const server: Server = ingress.server as Server
+  const server: Server = ingress.server
   server.listen(path)
   await once(server, 'listening')
   t.teardown(() => {
