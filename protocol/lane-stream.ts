@@ -257,6 +257,8 @@ export class LaneStream implements Stream {
   }
 
   receiveReset(code: ErrorCode, begun: boolean): void {
+    // The end of a session resets all its streams; the owner of one may have reset another when it heard of its own.
+    if (this.isGone) return
     this.leave()
     this.events.onReset(code, begun)
   }

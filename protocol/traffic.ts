@@ -218,7 +218,9 @@ export class Traffic implements StreamDesk {
     const piece = sealed ? plain : place(plain.length, false)
     const start = RECORD_HEADROOM_BYTES
     const afterAck = this.writeAck(piece, start)
-    const at = this.fillWithTurns(turns, piece, outbox.take(piece, afterAck))
+    let at = outbox.take(piece, afterAck)
+    // What is still in the outbox goes first: it may be the OPEN or HEAD of a stream that has a turn.
+    if (outbox.empty) at = this.fillWithTurns(turns, piece, at)
     if (!sealed) keep(piece, at)
     // Streams that were stopped meanwhile may leave a record empty.
     if (at > start) this.lane.send(piece, start, at, sealed, at === afterAck, now)
@@ -388,7 +390,8 @@ export class Traffic implements StreamDesk {
   private admit(id: number, opening: Opening, credit: number): void {
     const refusal = opening.kind > StreamKind.tcp ? errors.refused : this.owner.roomForStream()
     if (refusal !== undefined) {
-      this.ordinary.add(encodeRefusal(Frame.reset, id, refusal, false))
+      const outbox = isStanding(opening.kind) ? this.urgent : this.ordinary
+      outbox.add(encodeRefusal(Frame.reset, id, refusal, false))
       this.wake()
       return
     }
