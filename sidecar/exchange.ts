@@ -326,7 +326,9 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     if (this.answerOver && (this.complete || this.stopped) && !this.over) this.finish()
   }
 
+  // The stream may outlast the exchange: the rest of a body waits in it for credit, and its agent may still stop or reset it.
   private finish(): void {
+    if (this.over) return
     this.over = true
     this.waitsIn?.remove(this)
     if (this.held !== undefined) this.drop()

@@ -383,3 +383,26 @@ t.test('visitors who leave at any moment never give another one a byte', async (
 function controlWindow(rig: Rig): number {
   return [...rig.registry.members()].length * 65_536
 }
+
+t.test('an exchange that is over is counted off once, whatever the agent says after its answer', async (t) => {
+  const rig = await Rig.start(t)
+  rig.allow('a', ['demo'])
+  const streams: Stream[] = []
+  const agent = await rig.agent('a', (_opening, stream) => {
+    streams.push(stream)
+    return events()
+  })
+  for (const last of ['stop', 'reset'] as const) {
+    // More than the agent gives credit for: the request is complete, and the rest of it waits in the stream.
+    const asked = rig.ask('demo', { method: 'POST', body: Buffer.alloc(100_000) })
+    await until('it is there', () => streams.length === 1)
+    const stream = streams.pop()!
+    stream.sendHead([':status', '413'], undefined, true)
+    if (last === 'stop') stream.stop(errors.cancelled)
+    else stream.reset(errors.cancelled, true)
+    t.equal(await asked.done(), 'head 413, end')
+    await until('the stream is gone', () => [...rig.registry.members()][0]!.session.streamCount === 1)
+    t.equal(rig.gateway.underWay, 0, last)
+  }
+  agent.session.end(errors.cancelled, 'the test is over')
+})
