@@ -1,6 +1,7 @@
 // Copies what nginx includes, and the njs module, to a folder, with the run directory and the module's place written into them.
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { SettingsError } from './settings.ts'
 
 /** The names that the shipped files hold. */
 const RUN_DIR = '/run/postern'
@@ -9,10 +10,10 @@ const MODULE = 'postern.js'
 /** A path goes into nginx's files as it stands: only what needs no quoting there. */
 const PLAIN_PATH = /^\/[A-Za-z0-9/._+-]*$/
 
-/** Writes the files into `out` (made if need be); returns their names. Throws an Error that says what is missing or which path can't be written into them. */
+/** Writes the files into `out` (made if need be); returns their names. Throws a {@link SettingsError} for a path that can't be written into them, an Error that says what is missing. */
 export function writeNginxFiles(out: string, runDir: string): string[] {
   const places = { out: resolve(out), runDir: resolve(runDir) }
-  for (const path of Object.values(places)) if (!PLAIN_PATH.test(path)) throw new Error(`${path}: nginx's files take only paths of A-Za-z0-9/._+-`)
+  for (const path of Object.values(places)) if (!PLAIN_PATH.test(path)) throw new SettingsError(`${path}: nginx's files take only paths of A-Za-z0-9/._+-`)
   const root = packageRoot()
   const module = join(root, 'dist/njs', MODULE)
   if (!existsSync(module)) throw new Error(`${module} is missing: npm run build makes it`)
