@@ -217,3 +217,23 @@ t.test('103 passes to an nginx that says it knows it, once the body is there; th
   await until('answer', () => raw.text.endsWith('HTTP/1.1 204 No Content\r\n\r\n'))
   raw.socket.destroy()
 })
+
+t.test('an upload that the agent reads no more of is swallowed, and none of it goes on', async (t) => {
+  const rig = await startIngress(t, (carried) => (carried.room = false))
+  const raw = new Raw(rig.path)
+  raw.socket.write(get('/', 'Content-Length: 4000000\r\n', 'POST'))
+  raw.socket.write(Buffer.alloc(4_000_000))
+  await until('some', () => (rig.carried[0]?.body.length ?? 0) > 0)
+  const [carried] = rig.carried
+  carried!.answer.stopped()
+  await until('swallowed', () => raw.socket.writableLength === 0)
+  t.ok(carried!.body.length < 200_000)
+  carried!.answer.head([':status', '200'], Buffer.from('later'), true)
+  await until('answer', () => raw.text.endsWith('later'))
+  raw.text = ''
+  raw.socket.write(get('/next'))
+  await until('the next request is its own', () => rig.carried.length === 2)
+  t.equal(rig.carried[1]!.request.fields[7], '/next')
+  t.equal(carried!.cancelled, undefined)
+  raw.socket.destroy()
+})

@@ -1,8 +1,9 @@
 // The HTTP/2 ingress at its socket, against a scripted gateway library.
-import { type ClientHttp2Session, type ClientHttp2Stream, connect, constants, type OutgoingHttpHeaders } from 'node:http2'
+import { type ClientHttp2Session, type ClientHttp2Stream, type ClientSessionRequestOptions, connect, constants, type OutgoingHttpHeaders } from 'node:http2'
 import { connect as dial } from 'node:net'
 import t, { type Test } from 'tap'
 import { errors } from '../../protocol/errors.ts'
+import { NO_FIELDS } from '../../protocol/stream.ts'
 import { until } from '../harness/until.ts'
 import { type Carried, ENVELOPE, startIngress } from './ingress-rig.ts'
 
@@ -104,4 +105,70 @@ t.test('103 passes to an nginx that says it knows it; the agent is named', async
     t.same(hints, expected)
     t.same([asked.body, asked.head['postern-agent']], ['hello', 'agent-1'])
   }
+})
+
+t.test('an answer without trailers ends its stream whole, wherever its end comes', async (t) => {
+  const { rig, session } = await start(t, () => {})
+  for (const [what, parts] of [['with its head', 0], ['after its head', 1], ['after its body', 2]] as const) {
+    const asked = new Asked(session, {}, true)
+    await until('carried', () => rig.carried.at(-1)?.complete === true)
+    const { answer } = rig.carried.pop()!
+    answer.head([':status', '200'], Buffer.alloc(0), parts === 0)
+    if (parts > 0) await until('head', () => asked.head[':status'] === 200)
+    if (parts === 2) answer.data(Buffer.from('body'))
+    if (parts > 0) answer.end(NO_FIELDS)
+    await until('over', () => asked.over)
+    t.same([asked.body, asked.stream.rstCode, asked.trailers], [parts === 2 ? 'body' : '', constants.NGHTTP2_NO_ERROR, {}], what)
+  }
+})
+
+t.test('HEAD, 204 and 304 have no body, and a Content-Length only where it may be', async (t) => {
+  const { rig, session } = await start(t, () => {})
+  for (const [method, status, length] of [['HEAD', '200', '7'], ['GET', '204', undefined], ['GET', '304', '7']] as const) {
+    const asked = new Asked(session, { ':method': method }, true)
+    await until('carried', () => rig.carried.at(-1)?.complete === true)
+    rig.carried.pop()!.answer.head([':status', status, 'Content-Length', '7'], Buffer.alloc(0), true)
+    await until('over', () => asked.over)
+    t.same([String(asked.head[':status']), asked.head['content-length'], asked.body, asked.stream.rstCode], [status, length, '', constants.NGHTTP2_NO_ERROR], `${method} ${status}`)
+  }
+})
+
+t.test('request trailers pass, without what frames or is said to one hop', async (t) => {
+  const { rig, session } = await start(t, () => {})
+  const stream = session.request({ ':method': 'POST', ':path': '/', ':authority': 'demo.localhost', postern: ENVELOPE }, { waitForTrailers: true } as ClientSessionRequestOptions)
+  stream.on('wantTrailers', () => stream.sendTrailers({ 'x-sum': '42', 'postern-x': '1', trailer: 'x-sum', host: 'evil' }))
+  stream.on('error', () => {})
+  stream.end('body')
+  await until('complete', () => rig.carried[0]?.complete === true)
+  t.equal(String(rig.carried[0]!.body), 'body')
+  t.same(rig.carried[0]!.trailers, ['x-sum', '42'])
+})
+
+t.test('a slow reader is owed no more than its window', async (t) => {
+  const { rig, session } = await start(t, (carried) => carried.answer.head([':status', '200'], Buffer.alloc(0), false))
+  const asked = new Asked(session, {}, true)
+  asked.stream.pause()
+  await until('carried', () => rig.carried.length === 1)
+  const [carried] = rig.carried
+  for (let i = 0; i < 64; i++) carried!.answer.data(Buffer.alloc(65_536))
+  await until('what the window takes', () => carried!.taken > 0)
+  // A whole turn there and back later it is still no more.
+  await new Promise((resolve) => session.ping(resolve))
+  t.ok(carried!.taken < 1_000_000, `${String(carried!.taken)} bytes were called taken`)
+  asked.stream.resume()
+  await until('all taken', () => carried!.taken === 64 * 65_536)
+})
+
+t.test('an upload that the agent reads no more of is swallowed, and none of it goes on', async (t) => {
+  const { rig, session } = await start(t, (carried) => (carried.room = false))
+  const asked = new Asked(session, { ':method': 'POST' }, false)
+  asked.stream.end(Buffer.alloc(4_000_000))
+  await until('some', () => (rig.carried[0]?.body.length ?? 0) > 0)
+  const [carried] = rig.carried
+  carried!.answer.stopped()
+  await until('swallowed', () => asked.stream.writableFinished)
+  t.ok(carried!.body.length < 200_000)
+  carried!.answer.head([':status', '200'], Buffer.from('later'), true)
+  await until('over', () => asked.over)
+  t.same([asked.body, carried!.cancelled], ['later', undefined])
 })

@@ -9,6 +9,7 @@ import type { Answer, Carry, Exchange, Request } from '../../sidecar/carry.ts'
 import { IngressH1 } from '../../sidecar/ingress-h1.ts'
 import { IngressH2 } from '../../sidecar/ingress-h2.ts'
 import type { ErrorCode } from '../../protocol/errors.ts'
+import { type Fields, NO_FIELDS } from '../../protocol/stream.ts'
 
 export const UUID = '0123456789abcdef0123456789abcdef'
 export const ENVELOPE = `1;${UUID};demo;192.0.2.7;4711;http;demo.localhost:8080;77;`
@@ -21,6 +22,7 @@ export class Carried implements Exchange {
   body: Buffer
   complete: boolean
   room = true
+  trailers: Fields = NO_FIELDS
   taken = 0
   cancelled: ErrorCode | undefined
   constructor(request: Request, body: Uint8Array, complete: boolean, answer: Answer) {
@@ -33,8 +35,9 @@ export class Carried implements Exchange {
     this.body = Buffer.concat([this.body, chunk])
     return this.room
   }
-  end(): void {
+  end(trailers: Fields = NO_FIELDS): void {
     this.complete = true
+    this.trailers = trailers
   }
   consumed(bytes: number): void {
     this.taken += bytes
