@@ -190,13 +190,12 @@ export class Agent {
   }
 
   private resume(session: Session, carrier: Carrier): void {
-    const before = session.carriers
     session.openChannel(carrier, (refusal) => {
       if (!this.alive) return
       if (refusal === undefined) {
         this.backoff.held()
         // The lanes have moved: what the old channel still held comes again over the new one.
-        for (const old of before) old.close()
+        for (const old of session.idleCarriers) old.close()
         return this.options.onEvent({ event: 'resumed', session: session.id })
       }
       // The gateway does not know the session any more: nothing of it can be saved.

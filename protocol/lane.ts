@@ -58,6 +58,8 @@ export class Lane {
   private inFlight = 0
   private delivered = 0
   private sayNumber = false
+  /** Where those in `sent` begin that are still to be sent again, since the lane moved; undefined when all have been. */
+  private againFrom: number | undefined
 
   private expected = 0
   private ackedToPeer = 0
@@ -174,6 +176,7 @@ export class Lane {
     }
     if (this.sentFrom > 64 && this.sentFrom * 2 > this.sent.length) {
       this.sent = this.sent.slice(this.sentFrom)
+      if (this.againFrom !== undefined) this.againFrom -= this.sentFrom
       this.sentFrom = 0
     }
     if (last !== undefined) this.sample(now, now - last.sentAt, this.delivered - last.deliveredBefore)
@@ -243,8 +246,8 @@ export class Lane {
   // --- moving --------------------------------------------------------------------------------------------------------
 
   /**
-   * From now on the lane rides on `ride`; what the peer does not have is sent again over it, the same bytes. Acks that came over the old
-   * channel meanwhile may have overtaken `peerExpects`.
+   * From now on the lane rides on `ride`; what the peer does not have is to be sent again over it by {@link catchUp}. Acks that came over
+   * the old channel meanwhile may have overtaken `peerExpects`.
    */
   attach(ride: Ride, attachCount: number, peerExpects: number): void {
     this.acked(peerExpects, this.clock.now())
@@ -252,7 +255,7 @@ export class Lane {
     this.attachCount = attachCount
     this.sayNumber = true
     this.shortest = Infinity
-    this.resend(ride)
+    this.againFrom = this.sentFrom
   }
 
   /** A new lane begins on the channel of the handshake. */
@@ -264,18 +267,29 @@ export class Lane {
     this.ride = undefined
   }
 
-  // A copy each: the old channel may still hold the message we sent first, header and all.
-  private resend(ride: Ride): void {
-    const now = this.clock.now()
-    for (let i = this.sentFrom; i < this.sent.length; i++) {
-      const record = this.sent[i]!
-      const message = Buffer.allocUnsafe(RECORD_HEADROOM_BYTES + record.payload.length)
-      record.payload.copy(message, RECORD_HEADROOM_BYTES)
-      record.sentAt = now
-      record.deliveredBefore = this.delivered
-      const from = this.writeHeader(message, RECORD_HEADROOM_BYTES, record.number, record.sealed, true)
-      ride.send(message.subarray(from))
+  /**
+   * Sends again what was kept when the lane moved, the same bytes, as fast as the channel takes them: a peer that moves a lane over and over
+   * must not make us hold what is kept once for each time. False while some of it waits, and nothing new may leave.
+   */
+  catchUp(now: number): boolean {
+    if (this.againFrom === undefined) return true
+    for (let i = Math.max(this.againFrom, this.sentFrom); i < this.sent.length; i++) {
+      this.againFrom = i
+      if (this.ride?.writable !== true) return false
+      this.sendAgain(this.ride, this.sent[i]!, now)
     }
+    this.againFrom = undefined
+    return true
+  }
+
+  // A copy: the old channel may still hold the message we sent first, header and all.
+  private sendAgain(ride: Ride, record: SentRecord, now: number): void {
+    const message = Buffer.allocUnsafe(RECORD_HEADROOM_BYTES + record.payload.length)
+    record.payload.copy(message, RECORD_HEADROOM_BYTES)
+    record.sentAt = now
+    record.deliveredBefore = this.delivered
+    const from = this.writeHeader(message, RECORD_HEADROOM_BYTES, record.number, record.sealed, true)
+    ride.send(message.subarray(from))
   }
 }
 

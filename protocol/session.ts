@@ -87,7 +87,7 @@ export class Session implements ChannelOwner, TrafficOwner {
   private readonly channelKey: Buffer
   private readonly traffic: Traffic[] = []
   private readonly channels = new Set<Channel>()
-  private readonly pending: Pending[] = []
+  private pending: Pending[] = []
   /** The highest attach count of each lane that we ever said. */
   private readonly tried: number[]
   private lastChannel = 0
@@ -143,6 +143,11 @@ export class Session implements ChannelOwner, TrafficOwner {
   /** The channels it has, for people. */
   get carriers(): Carrier[] {
     return [...this.channels].map((channel) => channel.carrier)
+  }
+
+  /** Those of them that no lane rides on. */
+  get idleCarriers(): Carrier[] {
+    return [...this.channels].filter((channel) => !this.traffic.some(({ lane }) => lane.ridesOn(channel))).map(({ carrier }) => carrier)
   }
 
   // --- streams -------------------------------------------------------------------------------------------------------
@@ -226,6 +231,10 @@ export class Session implements ChannelOwner, TrafficOwner {
   attach(carrier: Carrier, lanes: readonly number[], done: (refusal: Refusal | undefined) => void): void {
     const channel = [...this.channels].find((known) => known.carrier === carrier)
     if (channel === undefined) return done({ code: errors.unknown_session, detail: 'the channel is not one of the session' })
+    this.attachTo(channel, lanes, done)
+  }
+
+  private attachTo(channel: Channel, lanes: readonly number[], done: (refusal: Refusal | undefined) => void): void {
     const marks = this.askFor(channel, lanes, done)
     channel.send(encodeLanes(Kind.attach, this.scope(channel, Direction.toGateway), marks))
   }
@@ -244,7 +253,9 @@ export class Session implements ChannelOwner, TrafficOwner {
   /** Gateway: takes a channel that opened with CHANNEL_OPEN, or refuses it and changes nothing. */
   acceptChannel(carrier: Carrier, message: Buffer, channelNumber: number, marks: readonly LaneMark[]): Refusal | undefined {
     const scope: MacScope = { channelKey: this.channelKey, direction: Direction.toGateway, sessionId: this.sessionId, channelNumber }
-    if (this.ended || channelNumber <= this.lastChannel || !checkMac(scope, message)) return { code: errors.unknown_session, detail: 'no such session, or not its agent' }
+    if (this.ended || !checkMac(scope, message)) return { code: errors.unknown_session, detail: 'no such session, or not its agent' }
+    // Overtaken by a later one, or said again by somebody who listened: the session is none the worse.
+    if (channelNumber <= this.lastChannel) return { code: errors.stale_attach, detail: `channel ${String(channelNumber)} after ${String(this.lastChannel)}` }
     if (this.channels.size >= CHANNELS_MAX_COUNT) return { code: errors.gateway_busy, detail: 'the session has too many channels' }
     const refusal = this.checkMarks(marks)
     if (refusal !== undefined) return refusal
@@ -352,16 +363,30 @@ export class Session implements ChannelOwner, TrafficOwner {
   }
 
   channelClosed(channel: Channel, code: ErrorCode | undefined, reason: string): void {
-    for (const traffic of this.traffic) if (traffic.lane.ridesOn(channel)) traffic.lane.detach()
-    const at = this.pending.findIndex((pending) => pending.channel === channel)
-    const refused = at < 0 ? undefined : this.pending.splice(at, 1)[0]
+    const refused = this.pending.filter((pending) => pending.channel === channel)
+    this.pending = this.pending.filter((pending) => pending.channel !== channel)
+    const lanes = new Set(refused.flatMap(({ marks }) => marks.map(({ lane }) => lane)))
+    for (const { lane } of this.traffic) {
+      if (!lane.ridesOn(channel)) continue
+      lane.detach()
+      lanes.add(lane.id)
+    }
     const was = this.channels.delete(channel)
-    refused?.done({ code: code ?? errors.agent_lost, detail: reason })
-    if (this.ended || !was) return
-    if (code !== undefined && ENDING.has(code)) return this.end(code, reason)
-    if (this.channels.size > 0) return
+    for (const { done } of refused) done({ code: code ?? errors.agent_lost, detail: reason })
+    if (this.ended) return
+    if (was && code !== undefined && ENDING.has(code)) return this.end(code, reason)
+    if (this.channels.size > 0) return this.reattach(lanes)
+    if (!was) return
     this.cancelGrace = this.clock.later(this.environment.times.graceMs, () => this.end(errors.agent_lost, `no channel came back: ${reason}`))
     this.events.onDetached(reason)
+  }
+
+  // Agent: lanes that rode on a channel which is gone have no other yet. Those that were asked for on it may ride there in the eyes of the
+  // gateway, whose answer was lost: it would hear them nowhere else for ever.
+  private reattach(lanes: ReadonlySet<number>): void {
+    if (this.role === 'gateway') return
+    const homeless = [...lanes].filter((lane) => !this.pending.some(({ marks }) => marks.some((mark) => mark.lane === lane)))
+    if (homeless.length > 0) this.attachTo([...this.channels].at(-1)!, homeless, nothing)
   }
 
   /** Ends it: every stream is reset, every channel is told why. */

@@ -204,8 +204,10 @@ export class Traffic implements StreamDesk {
   private flush(): void {
     if (this.ended) return
     const now = this.now()
-    while (this.lane.open && this.sendRecord(now));
-    if (this.ackNow) this.sendAckAlone(now)
+    if (this.lane.catchUp(now)) {
+      while (this.lane.open && this.sendRecord(now));
+      if (this.ackNow) this.sendAckAlone(now)
+    }
     this.tellWaiting()
   }
 

@@ -289,7 +289,7 @@ t.test('a CHANNEL_OPEN is good once: replayed, with a wrong MAC or for an unknow
     wire.left.send(bytes)
     world.settle()
     t.notOk(wire.isOpen, what)
-    t.match(world.gateway.refusals.at(-1), /^unknown_session|^protocol_error/, what)
+    t.match(world.gateway.refusals.at(-1), /^unknown_session|^stale_attach|^protocol_error/, what)
   }
   t.ok(world.works(session), 'the session is as it was')
   t.end()
