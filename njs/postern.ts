@@ -11,62 +11,51 @@ interface Refusal {
   says: string
 }
 
-/** The rows of protocol/errors.ts that nginx itself answers with; a test holds the two equal. */
-const refusals: { [code: string]: Refusal } = {
-  bad_request: { status: 400, title: 'Bad Request', proxyStatus: 'http_request_error', says: 'The request breaks the rules of HTTP.' },
-  head_too_large: { status: 431, title: 'Request Header Fields Too Large', proxyStatus: 'http_request_error', says: 'The head of the request is too large.' },
-  no_service: { status: 404, title: 'Not Found', proxyStatus: 'destination_not_found', says: 'There is no such service here.' },
-  service_away: { status: 503, title: 'Service Unavailable', proxyStatus: 'destination_unavailable', says: 'The service is known, but nobody serves it at the moment.' },
-  no_route_table: {
-    status: 503,
-    title: 'Service Unavailable',
-    proxyStatus: 'proxy_configuration_error',
-    says: 'The gateway has not published its services yet. Try again in a moment.',
-  },
-  gateway_away: { status: 502, title: 'Bad Gateway', proxyStatus: 'destination_unavailable', says: 'The gateway can not be reached. Try again in a moment.' },
-  gateway_slow: { status: 504, title: 'Gateway Timeout', proxyStatus: 'http_response_timeout', says: 'The gateway did not answer in time.' },
+/**
+ * The rows of protocol/errors.ts that nginx itself answers with; a test holds the two equal. A function, as all below: what stands outside of
+ * one is made anew for each request.
+ */
+function refusals(): { [code: string]: Refusal } {
+  return {
+    bad_request: { status: 400, title: 'Bad Request', proxyStatus: 'http_request_error', says: 'The request breaks the rules of HTTP.' },
+    head_too_large: { status: 431, title: 'Request Header Fields Too Large', proxyStatus: 'http_request_error', says: 'The head of the request is too large.' },
+    no_service: { status: 404, title: 'Not Found', proxyStatus: 'destination_not_found', says: 'There is no such service here.' },
+    service_away: { status: 503, title: 'Service Unavailable', proxyStatus: 'destination_unavailable', says: 'The service is known, but nobody serves it at the moment.' },
+    no_route_table: {
+      status: 503,
+      title: 'Service Unavailable',
+      proxyStatus: 'proxy_configuration_error',
+      says: 'The gateway has not published its services yet. Try again in a moment.',
+    },
+    gateway_away: { status: 502, title: 'Bad Gateway', proxyStatus: 'destination_unavailable', says: 'The gateway can not be reached. Try again in a moment.' },
+    gateway_slow: { status: 504, title: 'Gateway Timeout', proxyStatus: 'http_response_timeout', says: 'The gateway did not answer in time.' },
+  }
 }
 
 /** What every 503 tells of when to come again. */
 const RETRY_AFTER_SECONDS = '5'
-/** Bodies up to this length go by the h1 door: the gateway holds so much of a stream before its agent grants more. */
-const H1_BODY_MAX_BYTES = 65536
-/** The longest name of DNS. */
-const HOST_MAX_BYTES = 253
 const ROUTE_MAX_BYTES = 512
 const PREFIXES_MAX_COUNT = 64
 /** So many parents of a hostname are asked for a wildcard: bounds what an unknown name costs. */
 const WILDCARD_PARENTS_MAX_COUNT = 4
-const MAY_BE_MISSING = { throwIfNoEntry: false }
-
-// Labels that are not empty: no leading, trailing or doubled dot, no slash, so a name is always a file of the folder and never one of our dotted ones.
-const HOST = /^[a-z0-9-]+(\.[a-z0-9-]+)*$/
-const PORT = /^:[0-9]{1,5}$/
-const ROUTE = /^1 (up|away|none) (h1|h2) (-|[a-z0-9][a-z0-9-]{0,62}) (-|[a-z]+)$/
-const CONNECTION = /^[A-Za-z0-9!#$%&'*+.^_`|~, \t-]*$/
-const UPGRADES = /(^|[, \t])upgrade([, \t]|$)/i
-const PLAIN = /^[A-Za-z0-9._~:[\]-]*$/
 
 /** The text of a file, undefined if there is none. Throws if it is too large or can't be read. */
 function read(path: string, maxBytes: number): string | undefined {
-  const stat = fs.statSync(path, MAY_BE_MISSING) as { size: number } | undefined
+  const stat = fs.statSync(path, { throwIfNoEntry: false }) as { size: number } | undefined
   if (stat === undefined) return undefined
   if (stat.size > maxBytes) throw new Error(`${path} is too large`)
   return fs.readFileSync(path, 'utf8')
 }
 
-/** The text of the route file that holds for a host, after its name and a space, or the code of the refusal. */
-function routeFile(routes: string, host: string): string {
-  // The exact name needs no mark: its file is whole. What is looked at is what exists rarely, for a stat that succeeds costs ten that do not.
-  const text = read(routes + host, ROUTE_MAX_BYTES)
-  if (text !== undefined) return `${host} ${text}`
+/** The name and the text of the wildcard's route file that holds for a host, with a space between; or the code of the refusal. */
+function wildcard(routes: string, host: string): string {
   // Without the mark a file that is not there yet, of this name or a nearer parent, would be taken for none.
-  if (fs.statSync(`${routes}.mark`, MAY_BE_MISSING) === undefined) return 'no_route_table'
+  if (fs.statSync(`${routes}.mark`, { throwIfNoEntry: false }) === undefined) return 'no_route_table'
   let dot = host.indexOf('.')
   for (let parents = 0; dot !== -1 && parents < WILDCARD_PARENTS_MAX_COUNT; parents += 1) {
-    const wildcard = `+${host.slice(dot)}`
-    const wild = read(routes + wildcard, ROUTE_MAX_BYTES)
-    if (wild !== undefined) return `${wildcard} ${wild}`
+    const name = `+${host.slice(dot)}`
+    const text = read(routes + name, ROUTE_MAX_BYTES)
+    if (text !== undefined) return `${name} ${text}`
     dot = host.indexOf('.', dot + 1)
   }
   return 'no_service'
@@ -83,86 +72,68 @@ function pick(lines: string[], path: string, main: string): string {
   return main
 }
 
-/** The route's line for a host and a path, or the code of the refusal. */
-function find(routes: string, host: string, rawPath: string, normalPath: string): string {
-  const found = routeFile(routes, host)
-  const space = found.indexOf(' ')
-  if (space === -1) return found
-  const text = found.slice(space + 1)
+/** The route's line for a host and the paths of the request, or the code of the refusal. */
+function find(given: NginxVariables, host: string): string {
+  const routes = given.postern_routes as string
+  // The exact name needs no mark: its file is whole. What is looked at is what exists rarely, for a stat that succeeds costs ten that do not.
+  let text = read(routes + host, ROUTE_MAX_BYTES)
+  if (text === undefined) {
+    const found = wildcard(routes, host)
+    const space = found.indexOf(' ')
+    if (space === -1) return found
+    host = found.slice(0, space)
+    text = found.slice(space + 1)
+  }
   const main = text.slice(0, -1)
   if (!text.endsWith('\n')) return 'no_route_table'
   // Whether the line is one at all is seen where it is used.
-  if (main.indexOf('p', main.lastIndexOf(' ')) === -1) return main
-  const prefixes = read(`${routes}${found.slice(0, space)}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
+  return main.indexOf('p', main.lastIndexOf(' ')) === -1 ? main : prefixed(given, routes + host, main)
+}
+
+/** The line for the paths of the request, when the route has a file of prefixes; `main` is the one for all others. */
+function prefixed(given: NginxVariables, file: string, main: string): string {
+  const prefixes = read(`${file}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
   if (prefixes === undefined || !prefixes.endsWith('\n')) return 'no_route_table'
   const lines = prefixes.slice(0, -1).split('\n')
   if (lines.length > PREFIXES_MAX_COUNT) return 'no_route_table'
-  const line = pick(lines, rawPath, main)
+  const target = given.request_uri as string
+  const query = target.indexOf('?')
+  const line = pick(lines, query === -1 ? target : target.slice(0, query), main)
   // An origin may read the path as nginx normalises it: then it must be the same service's.
-  return line === pick(lines, normalPath, main) ? line : 'bad_request'
-}
-
-/** What the gateway is asked for by: the name nginx routes by and the port the visitor gave; '' if the two places that tell it disagree. */
-function authority(host: string, field: string): string {
-  if (host.length > HOST_MAX_BYTES || !HOST.test(host)) return ''
-  if (field === host) return host
-  const colon = field.indexOf(':')
-  const name = (colon === -1 ? field : field.slice(0, colon)).toLowerCase()
-  const port = colon === -1 ? '' : field.slice(colon)
-  if (name !== host && name !== `${host}.`) return ''
-  return port === '' || PORT.test(port) ? host + port : ''
+  return line === pick(lines, given.uri as string, main) ? line : 'bad_request'
 }
 
 function encoded(value: string): string {
-  return value === '' || PLAIN.test(value) ? value : encodeURIComponent(value).replace(/[!'()*]/g, percent)
+  return /^[A-Za-z0-9._~:[\]-]*$/.test(value) ? value : encodeURIComponent(value).replace(/[!'()*]/g, percent)
 }
 
 function percent(character: string): string {
   return `%${character.charCodeAt(0).toString(16).toUpperCase()}`
 }
 
-/** By which door: `upgrade` and `h1` are one socket, `h2` the other. */
-function door(r: NginxHTTPRequest, wanted: string, connection: string): string {
-  const length = r.headersIn['Content-Length']
-  const chunked = r.headersIn['Transfer-Encoding'] !== undefined
-  const small = length === undefined ? !chunked : Number(length) <= H1_BODY_MAX_BYTES
-  const upgrade = r.headersIn.Upgrade
-  // An upgrade may be ignored, so one that can't pass (after a long body) or must not (h2c) is left out instead of refused.
-  if (small && upgrade !== undefined && r.httpVersion === '1.1' && UPGRADES.test(connection) && !/h2c/i.test(upgrade)) return 'upgrade'
-  if (!small || wanted === 'h2') return 'h2'
-  // Over HTTP/2 a body needs neither field and nginx does not tell whether one comes.
-  const tellsBody = r.httpVersion.charCodeAt(0) === 49 /* 1.x */ || length !== undefined || r.method === 'GET' || r.method === 'HEAD'
-  return tellsBody ? 'h1' : 'h2'
-}
-
-/** All that is decided about a request, once: `DOOR SERVICE ENVELOPE`, or `refuse CODE`. */
+/** All that is decided about a request, once: `SHAPE CONNECTION LINE` (postern-http.conf), or `refuse CODE`. */
 function route(r: NginxHTTPRequest): string {
   try {
-    return decide(r)
+    const given = r.variables
+    const authority = given.postern_authority as string
+    if (authority === '') return 'refuse bad_request'
+    const colon = authority.indexOf(':')
+    const line = find(given, colon === -1 ? authority : authority.slice(0, colon))
+    const shape = given.postern_shape as string
+    const connection = r.headersIn.Connection
+    if (connection === undefined && shape !== 'upgrade') return `${shape}  ${line}`
+    return named(shape, connection === undefined ? '' : String(connection), line)
   } catch (fault) {
     r.error(`postern: the route table can't be read: ${String(fault)}`)
     return 'refuse no_route_table'
   }
 }
 
-function decide(r: NginxHTTPRequest): string {
-  const given = r.variables
-  const target = given.request_uri as string
-  const connection = r.headersIn.Connection === undefined ? '' : String(r.headersIn.Connection)
-  const named = authority(given.host as string, given.http_host === undefined ? '' : given.http_host)
-  if (named === '' || target.charCodeAt(0) !== 47 /* / */ || target.indexOf('#') !== -1 || (connection !== '' && !CONNECTION.test(connection))) return 'refuse bad_request'
-  const query = target.indexOf('?')
-  const line = find(given.postern_routes as string, given.host as string, query === -1 ? target : target.slice(0, query), given.uri as string)
-  const fields = ROUTE.exec(line)
-  if (fields === null) return `refuse ${refusals[line] === undefined ? 'no_route_table' : line}`
-  const service = fields[3] as string
-  if (fields[1] === 'none') return 'refuse no_service'
-  if (fields[1] === 'away') return (fields[4] as string).indexOf('c') === -1 ? 'refuse service_away' : 'refuse no_service'
-  if (service === '-') return 'refuse no_route_table'
-  return (
-    `${door(r, fields[2] as string, connection)} ${service} 1;${given.request_id as string};${service};${given.remote_addr as string};` +
-    `${given.remote_port as string};${given.scheme as string};${named};${given.pid as string};${encoded(connection)}`
-  )
+/** The same where it matters what Connection names. */
+function named(shape: string, connection: string, line: string): string {
+  if (!/^[A-Za-z0-9!#$%&'*+.^_`|~, \t-]*$/.test(connection)) return 'refuse bad_request'
+  const upgrades = shape === 'upgrade' && /(^|[, \t])upgrade([, \t]|$)/i.test(connection)
+  return `${shape === 'upgrade' && !upgrades ? 'h1' : shape} ${encoded(connection)} ${line}`
 }
 
 /** Why the visitor gets our page: nginx's own fault with the head, a door that failed, or what the route says. */
@@ -170,6 +141,13 @@ function code(r: NginxHTTPRequest): string {
   if (r.variables.status === '431') return 'head_too_large'
   const decided = r.variables.postern_route as string
   if (decided.startsWith('refuse ')) return decided.slice(7)
+  const line = decided.slice(decided.indexOf(' ', decided.indexOf(' ') + 1) + 1)
+  if (refusals()[line] !== undefined) return line
+  const fields = /^1 (up|away|none) (h1|h2) (-|[a-z0-9][a-z0-9-]{0,62}) (-|[a-z]+)$/.exec(line)
+  if (fields === null) return 'no_route_table'
+  if (fields[1] === 'none') return 'no_service'
+  if (fields[1] === 'away') return (fields[4] as string).indexOf('c') === -1 ? 'service_away' : 'no_service'
+  if (fields[3] === '-') return 'no_route_table'
   const upstream = r.variables.upstream_status
   return upstream !== undefined && upstream.endsWith('504') ? 'gateway_slow' : 'gateway_away'
 }
@@ -185,7 +163,7 @@ function language(r: NginxHTTPRequest): string {
 
 function body(r: NginxHTTPRequest): string {
   const name = r.variables.postern_code as string
-  const refusal = refusals[name] as Refusal
+  const refusal = refusals()[name] as Refusal
   const uuid = r.variables.request_id as string
   const spoken = language(r)
   if (spoken === 'json') {
@@ -214,7 +192,7 @@ function types(spoken: string): string {
 /** Makes the answer of `return` ours: its status, type and fields. */
 function headers(r: NginxHTTPRequest): void {
   const name = r.variables.postern_code as string
-  const refusal = refusals[name] as Refusal
+  const refusal = refusals()[name] as Refusal
   r.status = refusal.status
   r.headersOut['Content-Type'] = types(language(r))
   r.headersOut['Cache-Control'] = 'no-store'
