@@ -14,6 +14,10 @@ export interface GatewayOptions {
   /** By their names in the file. */
   readonly settings?: Readonly<Record<string, string | number>>
   readonly env?: Readonly<Record<string, string>>
+  /** Called before the first start, when neither folder is there. */
+  prepare?(runDir: string, stateDir: string): void
+  /** Instead of the sources. */
+  readonly main?: string
 }
 
 export interface GatewayProcess {
@@ -38,6 +42,7 @@ export interface GatewayProcess {
 export async function startGateway(t: Ends, options: GatewayOptions = {}): Promise<GatewayProcess> {
   // Not t.testdir(): the path of a unix socket has 107 bytes.
   const dir = mkdtempSync(join(tmpdir(), 'postern-gw-'))
+  const main = options.main ?? MAIN
   const runDir = join(dir, 'run')
   const stateDir = join(dir, 'state')
   const flags = Object.entries({ run_dir: runDir, state_dir: stateDir, ...options.settings }).flatMap(([name, value]) => [`--${name.replaceAll('_', '-')}`, String(value)])
@@ -48,7 +53,7 @@ export async function startGateway(t: Ends, options: GatewayOptions = {}): Promi
 
   const start = async (): Promise<void> => {
     const from = events.length
-    const started = spawn(process.execPath, [MAIN, 'start', ...flags], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } })
+    const started = spawn(process.execPath, [main, 'start', ...flags], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } })
     child = started
     exited = new Promise((resolve) => started.once('close', (code, signal) => resolve(code ?? signal ?? 'SIGKILL')))
     let rest = ''
@@ -69,12 +74,13 @@ export async function startGateway(t: Ends, options: GatewayOptions = {}): Promi
     child?.kill(signal)
     return exited
   }
-  const command = async (...args: string[]): Promise<string> => (await exec(process.execPath, [MAIN, ...args, '--run-dir', runDir, '--state-dir', stateDir])).stdout
+  const command = async (...args: string[]): Promise<string> => (await exec(process.execPath, [main, ...args, '--run-dir', runDir, '--state-dir', stateDir])).stdout
 
   t.teardown(async () => {
     await stop('SIGKILL')
     rmSync(dir, { recursive: true, force: true })
   })
+  options.prepare?.(runDir, stateDir)
   await start()
   return {
     runDir,
