@@ -3,22 +3,10 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { connectThroughHttp } from './proxy-http.ts'
 import { connectThroughSocks } from './proxy-socks.ts'
-import type { Way } from './way.ts'
+import { type Place, ProxyError, type Way } from './way.ts'
 
-/** The proxy itself said no, or is not what it was said to be. */
-export class ProxyError extends Error {
-  constructor(message: string) {
-    super(message)
-    this.name = 'ProxyError'
-  }
-}
-
-export interface Place {
-  /** A name or an address, without brackets. */
-  readonly host: string
-  readonly port: number
-  readonly tls: boolean
-}
+/** Time for TCP, the proxy and TLS together. */
+const DIAL_TIMEOUT_MS = 10_000
 
 /** Calls `done` once with a socket that is connected (and secure, if so asked), or with what went wrong. The function returned gives up. */
 export function dial(way: Way, place: Place, done: (error: Error | undefined, socket?: net.Socket) => void): () => void {
@@ -27,9 +15,14 @@ export function dial(way: Way, place: Place, done: (error: Error | undefined, so
   const finish = (error: Error | undefined, socket?: net.Socket): void => {
     if (over) return void socket?.destroy()
     over = true
+    clearTimeout(timer)
     if (error !== undefined) current?.destroy()
     done(error, socket)
   }
+  const timer = setTimeout(() => {
+    const who = way.kind === 'direct' ? 'nobody answers' : `the proxy ${way.proxy.host} does not answer`
+    finish(new (way.kind === 'direct' ? Error : ProxyError)(`${who}: waited ${String(DIAL_TIMEOUT_MS / 1_000)} s`))
+  }, DIAL_TIMEOUT_MS)
   const secure = (socket: net.Socket): void => {
     if (!place.tls) return finish(undefined, socket)
     current = upgradeToTls(socket, place.host, finish)
@@ -37,6 +30,7 @@ export function dial(way: Way, place: Place, done: (error: Error | undefined, so
   current = connect(way, place, (error, socket) => (socket === undefined ? finish(error) : secure(socket)))
   return () => {
     over = true
+    clearTimeout(timer)
     current?.destroy()
   }
 }

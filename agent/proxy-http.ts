@@ -1,7 +1,6 @@
 // The CONNECT dialer: asks an HTTP proxy for a tunnel to the gateway (RFC 9110 §9.3.6), with Basic authentication (RFC 7617).
 import type net from 'node:net'
-import { type Place, ProxyError } from './dialer.ts'
-import { credentialsOf } from './way.ts'
+import { credentialsOf, type Place, ProxyError } from './way.ts'
 
 /** A proxy that says more than this before the tunnel is none. */
 const ANSWER_MAX_BYTES = 16_384

@@ -1,7 +1,6 @@
 // The SOCKS5 dialer (RFC 1928, RFC 1929): the proxy resolves the gateway's name, since inside a protected zone nobody else may be able to.
 import net from 'node:net'
-import { type Place, ProxyError } from './dialer.ts'
-import { credentialsOf } from './way.ts'
+import { credentialsOf, type Place, ProxyError } from './way.ts'
 
 const VERSION = 5
 const Method = { none: 0, password: 2, refused: 0xff } as const

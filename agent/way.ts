@@ -4,6 +4,22 @@ import { SettingsError } from './settings.ts'
 /** How a socket to the gateway is had. `proxy` is the URL of an HTTP proxy that knows CONNECT, or of a SOCKS5 proxy. */
 export type Way = { readonly kind: 'direct' } | { readonly kind: 'connect' | 'socks5'; readonly proxy: URL }
 
+/** The proxy itself said no, or is not what it was said to be. */
+export class ProxyError extends Error {
+  constructor(message: string) {
+    super(message)
+    this.name = 'ProxyError'
+  }
+}
+
+/** Where a way is to lead. */
+export interface Place {
+  /** A name or an address, without brackets. */
+  readonly host: string
+  readonly port: number
+  readonly tls: boolean
+}
+
 export const DIRECT: Way = { kind: 'direct' }
 
 const KINDS: Readonly<Record<string, 'connect' | 'socks5'>> = { 'http:': 'connect', 'https:': 'connect', 'socks5:': 'socks5', 'socks5h:': 'socks5', 'socks:': 'socks5' }

@@ -4,8 +4,8 @@ import type { Socket } from 'node:net'
 import { WebSocket, type ClientOptions } from 'ws'
 import type { Carrier } from '../protocol/channel.ts'
 import { MESSAGE_MAX_BYTES } from '../protocol/limits.ts'
-import { dial, ProxyError } from './dialer.ts'
-import { DIRECT, type Way } from './way.ts'
+import { dial } from './dialer.ts'
+import { DIRECT, ProxyError, type Way } from './way.ts'
 import { Kind, RECORD_NUMBERED, RECORD_SEALED } from '../protocol/messages.ts'
 
 /**
@@ -25,8 +25,8 @@ export interface DialOptions {
   readonly userAgent: string
 }
 
-/** Time for TCP, TLS and the upgrade together. */
-const DIAL_TIMEOUT_MS = 10_000
+/** Time for the upgrade once the socket is there. */
+const UPGRADE_TIMEOUT_MS = 10_000
 /** Above this, what the socket has not taken yet makes the session wait: it can still choose what goes first. */
 const SOCKET_QUEUE_MAX_BYTES = 256 * 1024
 /** A message comes in one frame from our gateway; a proxy may cut it, but hardly finer than this (ws issue 2331: 1-byte fragments). */
@@ -57,7 +57,7 @@ export function dialWebsocket(options: DialOptions, done: (outcome: Carrier | Di
   const settings: ClientOptions = {
     perMessageDeflate: false,
     followRedirects: false,
-    handshakeTimeout: DIAL_TIMEOUT_MS,
+    handshakeTimeout: UPGRADE_TIMEOUT_MS,
     maxPayload: MESSAGE_MAX_BYTES,
     maxFragments: FRAGMENTS_MAX_COUNT,
     maxBufferedChunks: FRAGMENT_CHUNKS_MAX_COUNT,
