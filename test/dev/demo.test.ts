@@ -9,6 +9,7 @@ import t from 'tap'
 import { freePort } from '../../dev/free-port.ts'
 import { type Ends, startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
+import { visit } from '../system/visitor.ts'
 
 const MAIN = join(import.meta.dirname, '../../dev/demo.ts')
 
@@ -56,26 +57,15 @@ function killGateway(demo: Demo): void {
   process.kill(pid, 'SIGKILL')
 }
 
-function ask(port: number, host: string, path: string): Promise<{ status: number; body: string }> {
-  return new Promise((resolve, reject) => {
-    http.get({ port, host: '127.0.0.1', path, headers: { host: `${host}:${String(port)}` }, agent: false }, (response) => {
-      let body = ''
-      response.setEncoding('utf8').on('data', (text: string) => (body += text))
-      response.on('end', () => resolve({ status: response.statusCode ?? 0, body }))
-      response.on('error', reject)
-    }).on('error', reject)
-  })
-}
-
 t.test('the demo publishes its sample service, and Ctrl-C leaves no process and no file', async (t) => {
   const port = await freePort()
   const demo = startDemo(t, ['--port', String(port)])
   await ready(demo)
-  const page = await ask(port, 'demo.localhost', '/')
+  const page = await visit({ port, host: `demo.localhost:${String(port)}` })
   t.equal(page.status, 200)
-  t.match(page.body, /This page came through Postern/)
-  t.match(page.body, new RegExp(`Host: demo\\.localhost:${String(port)}`, 'i'), 'the service sees the public name')
-  t.equal((await ask(port, 'nobody.localhost', '/')).status, 404)
+  t.match(page.body.toString(), /This page came through Postern/)
+  t.match(page.body.toString(), new RegExp(`Host: demo\\.localhost:${String(port)}`, 'i'), 'the service sees the public name')
+  t.equal((await visit({ port, host: 'nobody.localhost' })).status, 404)
   t.ok(processesOf(demo).length >= 4, 'gateway, agent, nginx with its workers')
   const events = http.get({ port, host: '127.0.0.1', path: '/events', headers: { host: 'demo.localhost' }, agent: false })
   events.on('error', () => undefined)
@@ -91,7 +81,8 @@ t.test('the demo publishes an origin of one\'s own under a name of one\'s own', 
   const port = await freePort()
   const demo = startDemo(t, ['--port', String(port), '--origin', origin.url, '--host', 'mine.localhost'])
   await ready(demo)
-  t.same(await ask(port, 'mine.localhost', '/some/path?q'), { status: 200, body: 'GET /some/path?q\n' })
+  const answer = await visit({ port, host: 'mine.localhost', path: '/some/path?q' })
+  t.same([answer.status, answer.body.toString()], [200, 'GET /some/path?q\n'])
   demo.child.kill('SIGTERM')
   t.equal(await demo.ended, 0)
   t.same(readdirSync(demo.dir), [])
