@@ -1,5 +1,6 @@
 // The SOCKS5 dialer (RFC 1928, RFC 1929): the proxy resolves the gateway's name, since inside a protected zone nobody else may be able to.
 import net from 'node:net'
+import { type Heard, MORE, talk } from './proxy-talk.ts'
 import { credentialsOf, type Place, ProxyError } from './way.ts'
 
 const VERSION = 5
@@ -22,22 +23,10 @@ const REPLIES: Readonly<Record<number, string>> = {
 /** Takes a socket to the proxy; calls `done` with it once it leads to `place`. */
 export function connectThroughSocks(socket: net.Socket, place: Place, proxy: URL, done: (error: Error | undefined, socket?: net.Socket) => void): void {
   const who = credentialsOf(proxy)
-  let came = Buffer.alloc(0)
-  let step: (bytes: Buffer) => number | Error = chosen
+  let step: (bytes: Buffer) => Heard = chosen
 
-  const over = (error: Error | undefined): void => {
-    socket.off('data', read)
-    socket.off('error', failed)
-    socket.off('close', closed)
-    if (error !== undefined) socket.destroy()
-    done(error, error === undefined ? socket : undefined)
-  }
-  const failed = (error: Error): void => over(new ProxyError(`the proxy ${proxy.host} broke off: ${error.message}`))
-  const closed = (): void => over(new ProxyError(`the proxy ${proxy.host} closed the connection without an answer`))
-
-  // Each step takes what is its own and says how much that was; 0 until all of it is here.
-  function chosen(bytes: Buffer): number | Error {
-    if (bytes.length < 2) return 0
+  function chosen(bytes: Buffer): Heard {
+    if (bytes.length < 2) return MORE
     if (bytes[0] !== VERSION) return new ProxyError(`what answers at ${proxy.host} is no SOCKS5 proxy`)
     if (bytes[1] === Method.none) askToConnect()
     else if (bytes[1] === Method.password && who !== undefined) {
@@ -46,44 +35,28 @@ export function connectThroughSocks(socket: net.Socket, place: Place, proxy: URL
       step = admitted
       socket.write(Buffer.concat([Buffer.of(1, name.length), name, Buffer.of(password.length), password]))
     } else return new ProxyError(`the proxy ${proxy.host} ${who === undefined ? 'wants a name and a password: put them into its URL' : 'takes no name and password'}`)
-    return 2
+    return { used: 2, open: false }
   }
-  function admitted(bytes: Buffer): number | Error {
-    if (bytes.length < 2) return 0
+  function admitted(bytes: Buffer): Heard {
+    if (bytes.length < 2) return MORE
     if (bytes[1] !== 0) return new ProxyError(`the proxy ${proxy.host} does not take this name and password`)
     askToConnect()
-    return 2
+    return { used: 2, open: false }
   }
-  function connected(bytes: Buffer): number | Error {
-    if (bytes.length < 5) return 0
+  function connected(bytes: Buffer): Heard {
+    if (bytes.length < 5) return MORE
     if (bytes[0] !== VERSION) return new ProxyError(`what answers at ${proxy.host} is no SOCKS5 proxy`)
     if (bytes[1] !== 0) return new ProxyError(`the proxy ${proxy.host} refuses: ${REPLIES[bytes[1]!] ?? `reply ${String(bytes[1])}`}`)
     const bound = bytes[3] === AddressType.ipv4 ? 4 : bytes[3] === AddressType.ipv6 ? 16 : 1 + bytes[4]!
-    return bytes.length < 6 + bound ? 0 : 6 + bound
+    return bytes.length < 6 + bound ? MORE : { used: 6 + bound, open: true }
   }
   function askToConnect(): void {
     step = connected
     socket.write(Buffer.concat([Buffer.of(VERSION, CONNECT, 0), addressOf(place.host), Buffer.of(place.port >> 8, place.port & 255)]))
   }
 
-  const read = (chunk: Buffer): void => {
-    came = Buffer.concat([came, chunk])
-    for (;;) {
-      const last = step === connected
-      const used = step(came)
-      if (used instanceof Error) return over(used)
-      if (used === 0) return
-      came = came.subarray(used)
-      if (!last) continue
-      over(undefined)
-      if (came.length > 0) socket.unshift(came)
-      return
-    }
-  }
-  socket.on('data', read)
-  socket.once('error', failed)
-  socket.once('close', closed)
-  socket.write(who === undefined ? Buffer.of(VERSION, 1, Method.none) : Buffer.of(VERSION, 2, Method.none, Method.password))
+  const greeting = who === undefined ? Buffer.of(VERSION, 1, Method.none) : Buffer.of(VERSION, 2, Method.none, Method.password)
+  talk(socket, proxy, greeting, (bytes) => step(bytes), done)
 }
 
 function addressOf(host: string): Buffer {
