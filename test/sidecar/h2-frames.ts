@@ -43,10 +43,13 @@ export class RawH2 {
   goaway = false
   /** RST_STREAM frames that came. */
   resets = 0
+  /** Streams that the server ended in order. */
+  ends = 0
   private rest = Buffer.alloc(0)
 
-  constructor(path: string) {
-    this.socket = connect(path)
+  /** To a unix socket's path, or to a port. */
+  constructor(where: string | number) {
+    this.socket = typeof where === 'number' ? connect(where, '127.0.0.1') : connect(where)
     this.socket.on('error', () => undefined)
     this.socket.on('close', () => (this.closed = true))
     this.socket.on('data', (chunk: Buffer) => this.read(chunk))
@@ -59,6 +62,7 @@ export class RawH2 {
       const end = 9 + bytes.readUIntBE(0, 3)
       if (bytes.length < end) break
       if (bytes[3] === RST_STREAM) this.resets++
+      if ((bytes[3] === DATA || bytes[3] === HEADERS) && (bytes[4]! & END_STREAM) !== 0) this.ends++
       if (bytes[3] === GOAWAY) this.goaway = true
       bytes = bytes.subarray(end)
     }
