@@ -4,7 +4,7 @@
 # Nothing is installed: apt resolves and downloads with a state of its own, checks the signatures, and the packages (some 10 MB) are only unpacked.
 # The binary is run by its own loader with its own libraries (test/harness/nginx.ts): neither chroot nor root, and the machine's C library stays out of it.
 #
-# Prints the versions. Exit codes: 0 it is there (also when it was before), 3 it can't be had on this machine (the reason on stderr), 1 anything else.
+# Prints the versions. Exit codes: 0 it is there (also one that is old, where no newer one can be had), 3 it can't be had on this machine (the reason on stderr), 1 anything else.
 # POSTERN_NGINX_NEW_DAYS (default 30): how old what is there may be before it is fetched again.
 set -eu
 
@@ -15,6 +15,7 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 cannot() {
   echo "nginx-new: $1" >&2
+  [ ! -f "$target/version" ] || { echo "nginx-new: what was fetched before stays: $(paste -s -d ' ' "$target/version")" >&2; exit 0; }
   exit 3
 }
 
@@ -44,7 +45,7 @@ sid() {
     -o Dir::Etc::SourceList="$work/etc/sources.list" -o Dir::Etc::SourceParts="$work/etc/none" \
     -o Dir::Etc::Preferences="$work/etc/none/preferences" -o Dir::Etc::PreferencesParts="$work/etc/none" \
     -o Dir::State="$work/state" -o Dir::State::status="$work/status" -o Dir::Cache="$work/cache" \
-    -o APT::Sandbox::User="$(id -un)" -o APT::Install-Recommends=false -o Acquire::Languages=none -o Acquire::Retries=3 \
+    -o APT::Sandbox::User="$(id -un)" -o APT::Install-Recommends=false -o Acquire::Languages=none -o Acquire::Retries=1 -o Acquire::http::Timeout=15 \
     "$@" >&2
 }
 sid update || cannot 'the list of packages of sid could not be fetched'

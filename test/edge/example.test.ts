@@ -1,6 +1,7 @@
 // The example site and the includes are accepted by nginx as they ship, on every nginx that can be had.
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { prepareEdge } from '../../dev/edge.ts'
@@ -11,7 +12,10 @@ const NGINX = join(import.meta.dirname, '../../nginx')
 
 for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
   t.test(`nginx ${binary} takes the example site`, { skip: missing(binary) ?? false }, async (t) => {
-    const dir = t.testdir({ tls: {}, edge: {}, log: {} })
+    // Not t.testdir(): the path of a unix socket has at most 107 bytes.
+    const dir = mkdtempSync(join(tmpdir(), 'postern-site-'))
+    t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+    for (const folder of ['tls', 'edge', 'log']) mkdirSync(join(dir, folder))
     execFileSync('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=demo.test',
       '-keyout', join(dir, 'tls/postern.key'), '-out', join(dir, 'tls/postern.pem')], { stdio: 'ignore' })
     await prepareEdge(join(dir, 'edge'), join(dir, 'run'))
