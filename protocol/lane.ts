@@ -4,6 +4,7 @@ import { errors, PosternError } from './errors.ts'
 import {
   ACK_AFTER_BYTES,
   ACK_AFTER_RECORDS,
+  ACKS_KEPT_MAX_COUNT,
   IN_FLIGHT_MAX_BYTES,
   IN_FLIGHT_MIN_BYTES,
   RECORD_PAYLOAD_MAX_BYTES,
@@ -56,6 +57,7 @@ export class Lane {
   private sent: SentRecord[] = []
   private sentFrom = 0
   private inFlight = 0
+  private acksKept = 0
   private delivered = 0
   private sayNumber = false
   /** Where those in `sent` begin that are still to be sent again, since the lane moved; undefined when all have been. */
@@ -146,7 +148,8 @@ export class Lane {
       start = RECORD_HEADROOM_BYTES
     }
     const payload = message.subarray(start, end)
-    if (!ackOnly) this.inFlight += payload.length
+    if (ackOnly) this.acksKept++
+    else this.inFlight += payload.length
     this.sent.push({ number, sealed, payload, ackOnly, sentAt: now, deliveredBefore: this.delivered })
     const from = this.writeHeader(message, start, number, sealed, this.sayNumber)
     this.sayNumber = false
@@ -169,7 +172,10 @@ export class Lane {
     while (this.sentFrom < this.sent.length && this.sent[this.sentFrom]!.number < count) {
       const record = this.sent[this.sentFrom]!
       this.sent[this.sentFrom++] = RELEASED
-      if (record.ackOnly) continue
+      if (record.ackOnly) {
+        this.acksKept--
+        continue
+      }
       this.inFlight -= record.payload.length
       this.delivered += record.payload.length
       last = record
@@ -224,6 +230,7 @@ export class Lane {
 
   /** Notes that a record with more than acks came; true if an ack is due at once. */
   owesAck(bytes: number): boolean {
+    if (this.acksKept > ACKS_KEPT_MAX_COUNT) throw new PosternError(errors.protocol_error, 'too many acks are not acknowledged')
     this.unackedBytes += bytes
     this.unackedRecords++
     return this.unackedBytes >= ACK_AFTER_BYTES || this.unackedRecords >= ACK_AFTER_RECORDS

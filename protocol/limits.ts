@@ -53,6 +53,14 @@ export const ACK_AFTER_BYTES = 65_536
 export const ACK_AFTER_RECORDS = 16
 export const ACK_AFTER_MS = 25
 
+/** Records of nothing but acks that wait for an ack. A peer acknowledges them with whatever it sends next, so there are hardly ever many. */
+export const ACKS_KEPT_MAX_COUNT = 4_096
+/** No stream is opened while so much waits to leave before it: streams that come and go would heap up their heads on a lane that is stuck. */
+export const OPENS_WAITING_MAX_BYTES = IN_FLIGHT_MAX_BYTES
+export const OPENS_WAITING_MAX_COUNT = 16_384
+/** Frames that wait to leave, beside DATA: eight for each stream of either end. A peer whose lane has more asks for answers and takes none. */
+export const FRAMES_WAITING_MAX_COUNT = 65_536
+
 /** A stream's fair turn: what the lane delivers in 20 ms, within these. */
 export const TURN_MS = 20
 export const TURN_MIN_BYTES = 4_096

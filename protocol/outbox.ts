@@ -12,12 +12,20 @@ const spare: Buffer[] = []
 interface Piece {
   readonly buffer: Buffer
   used: number
+  frames: number
 }
 
 /** A queue of frames. An empty one holds no memory. */
 export class Outbox {
   private readonly pieces: Piece[] = []
   private last: Piece | undefined
+  /** Frames that wait. */
+  count = 0
+
+  /** About how many bytes they take. */
+  get bytes(): number {
+    return this.pieces.length * PIECE_BYTES
+  }
 
   get empty(): boolean {
     return this.last === undefined
@@ -27,10 +35,12 @@ export class Outbox {
   room(bytes: number): Piece {
     let piece = this.last
     if (piece === undefined || piece.used + bytes > PIECE_BYTES) {
-      piece = { buffer: spare.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES), used: 0 }
+      piece = { buffer: spare.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES), used: 0, frames: 0 }
       this.pieces.push(piece)
       this.last = piece
     }
+    piece.frames++
+    this.count++
     return piece
   }
 
@@ -49,6 +59,7 @@ export class Outbox {
     const piece = this.pieces.shift()
     if (piece === undefined) return at
     if (piece === this.last) this.last = undefined
+    this.count -= piece.frames
     piece.buffer.copy(into, at, 0, piece.used)
     if (spare.length < SPARE_PIECES_MAX_COUNT) spare.push(piece.buffer)
     return at + piece.used
@@ -57,5 +68,6 @@ export class Outbox {
   clear(): void {
     this.pieces.length = 0
     this.last = undefined
+    this.count = 0
   }
 }

@@ -152,10 +152,12 @@ export class Session implements ChannelOwner, TrafficOwner {
 
   // --- streams -------------------------------------------------------------------------------------------------------
 
-  /** Opens a stream; undefined at the peer's limit, when it drains, or after the end. Throws `head_too_large`. */
+  /** Opens a stream; undefined at the peer's limit, while too much waits to leave, when the peer drains, or after the end. Throws `head_too_large`. */
   open(opening: Opening, events: StreamEvents): Stream | undefined {
     if (this.ended || this.peerDraining || this.ownStreams >= this.peerSettings.maxStreams || this.nextStream > STREAM_ID_MAX) return undefined
-    const stream = this.leastLoaded().open(this.nextStream, opening, events)
+    const traffic = this.leastLoaded()
+    if (traffic.crowded) return undefined
+    const stream = traffic.open(this.nextStream, opening, events)
     this.nextStream += 2
     // Counted after the fact: a head over the limit opened nothing. A stream is never gone within its own opening.
     this.ownStreams++

@@ -23,7 +23,7 @@ import {
 import { readExtension, readFields } from './head.ts'
 import { type Lane, place, RECORD_HEADROOM_BYTES } from './lane.ts'
 import { isStanding, LaneStream, type StreamDesk } from './lane-stream.ts'
-import { ACK_AFTER_MS, RECORD_PAYLOAD_MAX_BYTES, SERVICE_NAME_MAX_BYTES } from './limits.ts'
+import { ACK_AFTER_MS, FRAMES_WAITING_MAX_COUNT, OPENS_WAITING_MAX_BYTES, OPENS_WAITING_MAX_COUNT, RECORD_PAYLOAD_MAX_BYTES, SERVICE_NAME_MAX_BYTES } from './limits.ts'
 import { type Policy, readSettings, type Settings } from './messages.ts'
 import { Outbox } from './outbox.ts'
 import { Reader } from './reader.ts'
@@ -87,6 +87,11 @@ export class Traffic implements StreamDesk {
 
   get streamCount(): number {
     return this.streams.size
+  }
+
+  /** Does too much wait to leave for one more stream to be opened? */
+  get crowded(): boolean {
+    return this.ordinary.count > OPENS_WAITING_MAX_COUNT || this.ordinary.bytes > OPENS_WAITING_MAX_BYTES
   }
 
   now(): number {
@@ -301,7 +306,9 @@ export class Traffic implements StreamDesk {
       // A frame's contents end where its length said, whatever was read of them.
       reader.set(payload, next)
     }
-    if (!onlyAcks) this.oweAck(payload.length)
+    if (onlyAcks) return
+    if (this.ordinary.count + this.urgent.count > FRAMES_WAITING_MAX_COUNT) throw new PosternError(errors.protocol_error, 'too many answers are asked for and not taken')
+    this.oweAck(payload.length)
   }
 
   private takeFrame(type: number, reader: Reader, end: number, sealed: boolean): void {
