@@ -28,8 +28,8 @@ export interface Opening {
 }
 
 /**
- * What a stream tells its owner. Calls come in the turn in which the bytes arrive; chunks are views into the received
- * record, good for as long as the owner keeps them. Nothing is called after onReset, nor after the owner's own reset().
+ * What a stream tells its owner. Calls come in the turn in which the bytes arrive; chunks are good for as long as
+ * the owner keeps them, and hold at most four times their own memory. Nothing is called after onReset, nor after the owner's own reset().
  */
 export interface StreamEvents {
   /** A head: interim ones (status 1xx but 101), then the final one. With `ended` the whole message is here. */

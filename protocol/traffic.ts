@@ -52,6 +52,9 @@ export interface TrafficOwner {
 /** A DATA frame of fewer bytes than this is not worth the rest of a record. */
 const DATA_WORTH_BYTES = 512
 
+/** A chunk is a view if it is at least a fourth of the memory it lies in, and copied if it is less. */
+const VIEW_SHARE = 4
+
 // Sealing writes to memory of its own, so the plain record can be made in the same place every time.
 const plain = Buffer.allocUnsafeSlow(RECORD_HEADROOM_BYTES + RECORD_PAYLOAD_MAX_BYTES)
 
@@ -320,7 +323,7 @@ export class Traffic implements StreamDesk {
         return this.takeHead(reader, sealed)
       case Frame.data: {
         const stream = this.find(reader.varint(), sealed)
-        return stream?.receiveData(reader.rest())
+        return stream?.receiveData(ownMemory(reader.rest()))
       }
       case Frame.end: {
         const stream = this.find(reader.varint(), sealed)
@@ -442,6 +445,14 @@ export class Traffic implements StreamDesk {
 }
 
 const EMPTY = Buffer.alloc(0)
+
+// Whoever keeps a chunk keeps the memory it is a view of, a record or a read of the socket: a slow reader's credit would not bound what a peer can make us hold.
+function ownMemory(chunk: Buffer): Buffer {
+  if (chunk.length * VIEW_SHARE >= chunk.buffer.byteLength) return chunk
+  const own = Buffer.allocUnsafeSlow(chunk.length)
+  chunk.copy(own)
+  return own
+}
 
 function mustEnd(reader: Reader): void {
   if (reader.left !== 0) throw new PosternError(errors.protocol_error, `${String(reader.left)} bytes too many in a frame`)

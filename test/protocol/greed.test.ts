@@ -69,3 +69,23 @@ t.test('visitors that come and go while the agent takes nothing are refused befo
   t.notOk(world.gateway.ended)
   t.end()
 })
+
+t.test('a small chunk does not hold the memory of the large record it came in', (t) => {
+  const { world, told, send } = rogue()
+  const chunks: Uint8Array[] = []
+  told.onOpen = () => {
+    const recorder = new Recorder()
+    recorder.onData = (chunk) => void chunks.push(chunk)
+    return recorder
+  }
+  send(Buffer.concat([Buffer.of(Frame.open, 26), Buffer.of(0x80, 0, 0, 0), Buffer.of(0, 0, 1), Buffer.alloc(16), Buffer.of(0, 0, 0)]))
+  // One byte for the stream, and 60,000 that are skipped.
+  const skipped = Buffer.concat([Buffer.of(0x80 | 0x3f, 0x80, 0, 60_000 >>> 8, 60_000 & 255), Buffer.alloc(60_000)])
+  for (let i = 0; i < 10; i++) send(Buffer.concat([Buffer.of(Frame.data, 2, 0, 7), skipped]))
+  settle(world)
+  t.equal(chunks.length, 10)
+  const held = new Set(chunks.map((chunk) => chunk.buffer))
+  t.ok([...held].reduce((sum, { byteLength }) => sum + byteLength, 0) < 10_000)
+  t.ok(chunks.every((chunk) => chunk[0] === 7))
+  t.end()
+})
