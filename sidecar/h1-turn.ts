@@ -41,6 +41,7 @@ export class H1Turn implements Answer {
   private sent = 0
   /** Written and not yet reported as taken. */
   private owed = 0
+  private written: (() => void) | undefined
   private cancelledWith: ErrorCode | undefined
 
   constructor(connection: H1Connection, uuid: string, method: string, upgrade: string, accept: string, bodyBytes: number, earlyHints: boolean) {
@@ -150,7 +151,7 @@ export class H1Turn implements Answer {
     if (this.upgrade !== '') this.connection.last = true
     this.headSent = true
     this.chunked = !this.bodiless && !ended && this.length === -1
-    this.writeHead(head, this.chunked ? -1 : ended && !this.bodiless ? body.length : head.length, body)
+    this.writeHead(head, this.chunked ? -1 : ended && !this.bodiless ? body.length : head.length, body, ended)
     if (this.upgrade !== '' && this.exchange !== undefined) this.exchange.end()
     if (ended) this.done()
   }
@@ -159,13 +160,13 @@ export class H1Turn implements Answer {
     this.headSent = true
     this.tunnels = true
     this.connection.last = false
-    this.writeHead(head, -1, body)
+    this.writeHead(head, -1, body, ended)
     if (ended) this.end(NO_FIELDS)
     // Not before carry() returned: the exchange is needed to pass on what comes.
     process.nextTick(() => this.connection.more())
   }
 
-  private writeHead(head: ResponseHead, length: number, body: Uint8Array): void {
+  private writeHead(head: ResponseHead, length: number, body: Uint8Array, ended: boolean): void {
     const { status, fields } = head
     let text = `HTTP/1.1 ${String(status)} ${STATUS_CODES[status] ?? ''}\r\n`
     for (let i = 0; i < fields.length; i += 2) text += `${fields[i]!}: ${fields[i + 1]!}\r\n`
@@ -181,8 +182,11 @@ export class H1Turn implements Answer {
     const { socket } = this.connection
     if (body.length === 0) socket.write(text, 'latin1')
     else if (body.length <= JOINED_BODY_MAX_BYTES && !this.chunked) {
+      const joined = text + Buffer.from(body.buffer, body.byteOffset, body.length).toString('latin1')
+      // Of an answer that is whole no credit is asked any more.
+      if (ended) return void socket.write(joined, 'latin1')
       this.owed += body.length
-      socket.write(text + Buffer.from(body.buffer, body.byteOffset, body.length).toString('latin1'), 'latin1', this.settle)
+      socket.write(joined, 'latin1', this.told())
     } else {
       this.connection.cork()
       socket.write(text, 'latin1')
@@ -195,12 +199,17 @@ export class H1Turn implements Answer {
     this.owed += chunk.length
     this.connection.cork()
     if (this.chunked) socket.write(`${chunk.length.toString(16)}\r\n`, 'latin1')
-    socket.write(chunk, this.settle)
+    socket.write(chunk, this.told())
     if (this.chunked) socket.write('\r\n', 'latin1')
   }
 
+  /** For the socket to call; made when it is first needed: most answers are whole and need none. */
+  private told(): () => void {
+    return (this.written ??= () => this.settle())
+  }
+
   /** The socket took something: what it does not hold any more is consumed. */
-  private readonly settle = (): void => {
+  private settle(): void {
     const taken = this.owed - Math.min(this.owed, this.connection.socket.writableLength)
     if (taken === 0 || this.exchange === undefined) return
     this.owed -= taken
@@ -249,7 +258,7 @@ export class H1Turn implements Answer {
     if (this.upgrade !== '') this.connection.last = true
     this.headSent = true
     this.chunked = false
-    this.writeHead(head, refusal.body.length, this.method === 'HEAD' ? EMPTY : refusal.body)
+    this.writeHead(head, refusal.body.length, this.method === 'HEAD' ? EMPTY : refusal.body, true)
     this.owed = 0
     this.done()
   }

@@ -94,7 +94,7 @@ export class H1Connection {
     const head = end === -1 ? errors.head_too_large : readRequestHead(bytes.toString('latin1', 0, end))
     if ('says' in head) return this.refuse(head, bytes.length, '', '-')
     let accept = ''
-    for (let i = 0; i < head.fields.length; i += 2) if (head.fields[i]!.toLowerCase() === 'accept') accept += `,${head.fields[i + 1]!}`
+    for (let i = 0; i < head.fields.length; i += 2) if (head.fields[i]!.length === 6 && head.fields[i]!.toLowerCase() === 'accept') accept += `,${head.fields[i + 1]!}`
     const envelope = readEnvelope(head.envelope)
     if (envelope === undefined) return this.refuse(errors.bad_request, bytes.length, accept, '-')
     const request = wrapRequest(envelope, head.method, head.target, head.upgrade, head.fields)
