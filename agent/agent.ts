@@ -13,7 +13,8 @@ import { Backoff } from './backoff.ts'
 import { AgentControl } from './control.ts'
 import { Offering, type Served, type Services } from './offering.ts'
 import type { Way } from './way.ts'
-import { dialWebsocket, type DialFailure, type DialOptions } from './websocket.ts'
+import type { Dial, DialFailure } from './channel-dial.ts'
+import { dialWebsocket } from './websocket.ts'
 
 /** What happens to an agent, for whoever started it. Texts are for people. */
 export type AgentEvent =
@@ -39,7 +40,8 @@ export interface AgentOptions {
   readonly way?: Way
   /** `never`: the gateway may have payload go unsealed. Both ends must say so; unless this one does, a session is sealed or there is none. */
   readonly policy?: Policy | undefined
-  readonly dial?: (options: DialOptions, done: (outcome: Carrier | DialFailure) => void) => () => void
+  /** Which channel: websocket, if it is not said. */
+  readonly dial?: Dial
 }
 
 /** How long exchanges under way may take once the agent drains. */

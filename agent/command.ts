@@ -13,6 +13,7 @@ interface Common {
   readonly joinFile: string | undefined
   readonly policy: string | undefined
   readonly proxy: string | undefined
+  readonly channel: string | undefined
   readonly once: boolean
   readonly json: boolean
 }
@@ -33,6 +34,7 @@ options:
   --policy WORD        payload sealed: always (default), or never, if the gateway says so too (POSTERN_POLICY)
   --proxy URL          the way out: http://, https:// or socks5://[NAME:PASSWORD@]HOST:PORT, or direct (POSTERN_PROXY); if not said,
                        HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY count
+  --channel KIND       websocket (default) or tcp, both through the nginx before the gateway (POSTERN_CHANNEL)
   --once               give up when the gateway can not be reached at the first try (exit code 4)
   --json               one JSON object a line, even on a terminal
   --help, --version
@@ -42,7 +44,7 @@ The first SIGINT or SIGTERM lets requests under way finish (30 s), the second en
 exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 refused by the gateway, 4 unreachable (--once)
 `
 
-const COMMON = { join: { type: 'string' }, 'join-file': { type: 'string' }, policy: { type: 'string' }, proxy: { type: 'string' }, once: { type: 'boolean' }, json: { type: 'boolean' } } as const
+const COMMON = { join: { type: 'string' }, 'join-file': { type: 'string' }, policy: { type: 'string' }, proxy: { type: 'string' }, channel: { type: 'string' }, once: { type: 'boolean' }, json: { type: 'boolean' } } as const
 const ONLY = { help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'V' } } as const
 const HTTP = { ...COMMON, ...ONLY, service: { type: 'string', multiple: true }, 'host-header': { type: 'string' }, 'insecure-origin': { type: 'boolean' } } as const
 const START = { ...COMMON, ...ONLY, config: { type: 'string', short: 'c' } } as const
@@ -94,6 +96,6 @@ function needFile(file: string | undefined): string {
   return file
 }
 
-function common(values: { join?: string; 'join-file'?: string; policy?: string; proxy?: string; once?: boolean; json?: boolean }): Common {
-  return { join: values.join, joinFile: values['join-file'], policy: values.policy, proxy: values.proxy, once: values.once === true, json: values.json === true }
+function common(values: { join?: string; 'join-file'?: string; policy?: string; proxy?: string; channel?: string; once?: boolean; json?: boolean }): Common {
+  return { join: values.join, joinFile: values['join-file'], policy: values.policy, proxy: values.proxy, channel: values.channel, once: values.once === true, json: values.json === true }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The command `postern`: reads arguments, environment and file, runs an agent, and ends with a code that says how it went.
 import { readFileSync } from 'node:fs'
-import { Agent, type AgentEvent } from './agent.ts'
+import { Agent, type AgentEvent, type AgentOptions } from './agent.ts'
 import { type Command, HELP, readCommand } from './command.ts'
 import { processEnvironment } from './environment.ts'
 import { askForJoin, findJoin, readJoin } from './join-source.ts'
@@ -10,10 +10,12 @@ import type { OriginOptions } from './origin.ts'
 import { jsonLine, type Reported, textLines } from './report.ts'
 import { host, readAgentFile, readPolicy, SettingsError } from './settings.ts'
 import { parseTarget } from './target.ts'
+import { dialTcp } from './tcp.ts'
 import { readWay, type Way, wayFromEnvironment } from './way.ts'
+import type { Dial } from './channel-dial.ts'
+import { dialWebsocket } from './websocket.ts'
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Join } from '../protocol/join.ts'
-import type { Policy } from '../protocol/messages.ts'
 
 const Exit = { clean: 0, failure: 1, usage: 2, refused: 3, unreachable: 4 } as const
 /** The same failure of the same origin is told again after this, not for every visitor. */
@@ -72,7 +74,8 @@ async function run(command: Running): Promise<number> {
   const join = await joinOf(command, file)
   if (join === undefined) return Exit.usage
   const policy = readPolicy(command.policy ?? process.env.POSTERN_POLICY) ?? file?.policy
-  return serve(join, services, policy, wayOf(command.proxy ?? process.env.POSTERN_PROXY ?? file?.proxy, join), command.once)
+  const way = wayOf(command.proxy ?? process.env.POSTERN_PROXY ?? file?.proxy, join)
+  return serve({ join, services, policy, way, dial: dialOf(command.channel ?? process.env.POSTERN_CHANNEL ?? file?.channel) }, command.once)
 }
 
 function httpServices(command: Extract<Command, { command: 'http' }>): Services {
@@ -111,7 +114,15 @@ function withReport(options: OriginOptions): OriginOptions {
 
 const wayOf = (proxy: string | undefined, join: Join): Way => (proxy === undefined ? wayFromEnvironment(join.url, process.env) : readWay(proxy, 'proxy'))
 
-function serve(join: Join, services: Services, policy: Policy | undefined, way: Way, once: boolean): Promise<number> {
+const CHANNELS: Readonly<Record<string, Dial>> = { websocket: dialWebsocket, tcp: dialTcp }
+
+function dialOf(channel: string | undefined): Dial {
+  const dial = CHANNELS[channel ?? 'websocket']
+  if (dial === undefined) throw new SettingsError(`${JSON.stringify(channel)} is no channel; there are ${Object.keys(CHANNELS).join(' and ')}`)
+  return dial
+}
+
+function serve(options: Pick<AgentOptions, 'join' | 'services' | 'policy' | 'way' | 'dial'>, once: boolean): Promise<number> {
   return new Promise((resolve) => {
     let code: number = Exit.clean
     let served = false
@@ -124,7 +135,7 @@ function serve(join: Join, services: Services, policy: Policy | undefined, way: 
         void agent.close()
       } else if (event.event === 'closed') resolve(code)
     }
-    const agent = new Agent({ join, services, policy, way, environment: processEnvironment(), userAgent: `postern/${version()}`, onEvent })
+    const agent = new Agent({ ...options, environment: processEnvironment(), userAgent: `postern/${version()}`, onEvent })
     let signals = 0
     const signalled = (): void => {
       if (++signals === 1) void agent.drain()

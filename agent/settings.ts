@@ -19,10 +19,11 @@ export interface AgentFile {
   readonly joinFile: string | undefined
   readonly policy: Policy | undefined
   readonly proxy: string | undefined
+  readonly channel: string | undefined
   readonly services: ReadonlyMap<string, OriginOptions>
 }
 
-const TOP = ['join', 'join_file', 'policy', 'proxy', 'host_header', 'insecure_origin', 'services'] as const
+const TOP = ['join', 'join_file', 'policy', 'proxy', 'channel', 'host_header', 'insecure_origin', 'services'] as const
 const SERVICE = ['target', 'host_header', 'insecure_origin'] as const
 const SERVICE_NAME = /^[a-z0-9][a-z0-9-]{0,62}$/
 /** A configuration of thousands of services stays below this. */
@@ -67,7 +68,7 @@ export function readAgentFile(path: string, platform: NodeJS.Platform): AgentFil
   }
   if (services.size === 0) throw wrong('`services` is empty: there is nothing to serve')
   const policy = readPolicy(optionalText(top.policy, 'policy', wrong))
-  return { join: optionalText(top.join, 'join', wrong), joinFile: optionalText(top.join_file, 'join_file', wrong), policy, proxy: optionalText(top.proxy, 'proxy', wrong), services }
+  return { join: optionalText(top.join, 'join', wrong), joinFile: optionalText(top.join_file, 'join_file', wrong), policy, proxy: optionalText(top.proxy, 'proxy', wrong), channel: optionalText(top.channel, 'channel', wrong), services }
 }
 
 function mapping<Key extends string>(value: unknown, keys: readonly Key[], prefix: string, wrong: (message: string) => Error): Partial<Record<Key, unknown>> {

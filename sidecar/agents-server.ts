@@ -5,6 +5,7 @@ import { admit, type Gatekeeper } from '../protocol/admit.ts'
 import type { Carrier } from '../protocol/channel.ts'
 import type { Environment } from '../protocol/environment.ts'
 import { HANDSHAKE_MESSAGE_MAX_BYTES } from '../protocol/limits.ts'
+import { acceptTcp, TCP_PROTOCOL } from './tcp.ts'
 import { WebSocketAcceptor } from './websocket.ts'
 
 export const CHANNEL_PATH = '/_postern/channel'
@@ -61,7 +62,9 @@ export function createAgentsServer(gatekeeper: Gatekeeper, environment: Environm
     socket.on('error', ignore)
     if (request.url !== CHANNEL_PATH) return refuse(socket, '404 Not Found', '', 'there is nothing here\n')
     if (strangers.size >= STRANGERS_MAX_COUNT) return refuse(socket, '503 Service Unavailable', `Retry-After: ${String(BUSY_RETRY_AFTER_S)}\r\n`, 'gateway_busy\n')
-    acceptor.accept(request, socket, head, (carrier) => begin(carrier, socket))
+    const then = (carrier: Carrier): void => begin(carrier, socket)
+    if (request.headers.upgrade?.toLowerCase() === TCP_PROTOCOL) acceptTcp(request, socket, head, then)
+    else acceptor.accept(request, socket, head, then)
   })
   server.on('clientError', (_error, socket) => socket.destroy())
   return server

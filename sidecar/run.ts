@@ -1,13 +1,12 @@
 // A running gateway: puts the parts together in the order in which they need each other, and takes them apart again without losing a request.
 import { mkdirSync } from 'node:fs'
-import type { Http2Server } from 'node:http2'
-import type { Server } from 'node:net'
 import { errors } from '../protocol/errors.ts'
 import { FIRST_CREDIT_BYTES } from '../protocol/limits.ts'
 import { ready } from '../protocol/opaque.ts'
 import { createAgentsServer } from './agents-server.ts'
 import { Control } from './control.ts'
 import type { Live, LiveSession } from './control-app.ts'
+import { Doors } from './doors.ts'
 import { processEnvironment } from './environment.ts'
 import { Gateway } from './gateway.ts'
 import { IngressH1, type Report } from './ingress-h1.ts'
@@ -34,9 +33,6 @@ export interface RunningGateway {
   stop(): Promise<void>
 }
 
-/** Under load nginx uses each connection that it kept within this and finds it closing; one that it does not use it will not write to in the moment it ends. */
-const LAST_REQUESTS_MS = 250
-
 /** Starts a gateway; resolves when visitors and agents can come. */
 export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   const { settings, log } = options
@@ -61,7 +57,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
     policy: settings.policy,
     lanes: settings.lanes_max_count,
     settings: { firstCredit: FIRST_CREDIT_BYTES, maxStreams: settings.streams_max_count },
-    channels: ['websocket'],
+    channels: ['websocket', 'tcp'],
     witness: witnessOf(log),
   })
   const gateway = new Gateway({ environment, directory, registry, headTimeoutMs: settings.head_timeout_ms, agentWaitMs: settings.agent_wait_ms, drainMs: settings.drain_ms })
@@ -82,6 +78,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   }
   const h1 = new IngressH1(gateway.carry, report)
   const h2 = new IngressH2(gateway.carry, report)
+  const doors = new Doors([h1.server, h2.server])
   const agents = createAgentsServer(registry, environment)
   await listen(agents, 'agents', places)
   await listen(h1.server, 'ingress', places)
@@ -92,14 +89,11 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   return {
     stop: async () => {
       log.info('leaving', { exchanges: gateway.underWay })
-      agents.close()
       h1.leave()
       h2.leave()
-      const empty = Promise.all([closed(h1.server), closed(h2.server)])
-      await gateway.leave()
-      // nginx may just be writing a request to a connection that it kept: it is answered still, and the connection closes with that.
-      await Promise.race([empty, new Promise((resolve) => void environment.clock.later(LAST_REQUESTS_MS, () => resolve(undefined)))])
-      await gateway.leave()
+      const later = (ms: number): Promise<void> => new Promise((resolve) => void environment.clock.later(ms, resolve))
+      await doors.leave({ idle: () => gateway.leave(), drainMs: settings.drain_ms, later })
+      agents.close()
       // The table stays as it is: visitors of a gateway that comes back at once wait for its agents instead of hearing that nobody serves them.
       routes.stop()
       registry.end(errors.gateway_leaving, errors.gateway_leaving.says)
@@ -109,10 +103,6 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
       log.info('left')
     },
   }
-}
-
-function closed(server: Server | Http2Server): Promise<void> {
-  return new Promise((resolve) => void server.close(() => resolve()))
 }
 
 function witnessOf(log: Log): Witness {

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Carrier } from '../protocol/channel.ts'
 import { MESSAGE_MAX_BYTES } from '../protocol/limits.ts'
+import { peerOf, workerOf } from './arrival.ts'
 
 /** Bytes in the socket beyond which the lanes keep their records: enough to keep nginx busy for a turn, little for an urgent frame to wait behind. */
 const SOCKET_QUEUE_BYTES = 256 * 1024
@@ -18,8 +19,6 @@ const FRAGMENTS_MAX_COUNT = 32
 const FRAME_READS_MAX_COUNT = 16_384
 /** How long the closing handshake may take before the socket is destroyed. */
 const CLOSE_TIMEOUT_MS = 5_000
-/** An address is at most 45 characters; what is longer was written by somebody else. */
-const PEER_MAX_CHARACTERS = 64
 
 const BINARY = { binary: true, compress: false, fin: true } as const
 const Status = { normal: 1000, unsupported: 1003 } as const
@@ -117,19 +116,6 @@ export class WebSocketAcceptor {
       then(new WebSocketCarrier(ws, socket, peerOf(request), workerOf(request)))
     })
   }
-}
-
-/** The address that nginx saw, fit for a log: the last one, since any before it are the sender's own words. */
-function peerOf(request: IncomingMessage): string {
-  const field = request.headers['x-forwarded-for']
-  const all = Array.isArray(field) ? field.join() : (field ?? '')
-  const last = all.slice(all.lastIndexOf(',') + 1).trim()
-  return last.length <= PEER_MAX_CHARACTERS && /^[0-9A-Za-z.:%_-]+$/.test(last) ? last : 'unknown'
-}
-
-function workerOf(request: IncomingMessage): number {
-  const field = request.headers['postern-worker']
-  return typeof field === 'string' && /^[0-9]{1,9}$/.test(field) ? Number(field) : 0
 }
 
 const closeReason = (code: number, reason: Buffer): string => {

@@ -6,7 +6,8 @@ import type { AddressInfo, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import t from 'tap'
 import { type WebSocket, WebSocketServer } from 'ws'
-import { channelUrl, dialWebsocket, type DialFailure } from '../../agent/websocket.ts'
+import { channelUrl, type DialFailure } from '../../agent/channel-dial.ts'
+import { dialWebsocket } from '../../agent/websocket.ts'
 import type { Carrier } from '../../protocol/channel.ts'
 import { MESSAGE_MAX_BYTES } from '../../protocol/limits.ts'
 import { Kind, RECORD_NUMBERED, RECORD_SEALED } from '../../protocol/messages.ts'
@@ -62,9 +63,9 @@ async function connect(t: Ends, server: Server): Promise<Carrier> {
 
 t.test('the channel is under the path of the gateway', (t) => {
   const cases = [
-    ['https://gate.example', 'wss://gate.example/_postern/channel'],
-    ['http://gate.example:8080/', 'ws://gate.example:8080/_postern/channel'],
-    ['https://gate.example/edge/?x#y', 'wss://gate.example/edge/_postern/channel'],
+    ['https://gate.example', 'https://gate.example/_postern/channel'],
+    ['http://gate.example:8080/', 'http://gate.example:8080/_postern/channel'],
+    ['https://gate.example/edge/?x#y', 'https://gate.example/edge/_postern/channel'],
   ] as const
   for (const [gateway, channel] of cases) t.equal(channelUrl(gateway).href, channel)
   t.end()
