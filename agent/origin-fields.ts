@@ -1,5 +1,6 @@
 // The fields of a request as the origin is to see them, and those of its answer as the gateway is: checked again, hop-by-hop taken out (RFC 9110 §7.6.1).
 import { errors, PosternError } from '../protocol/errors.ts'
+import { fieldName } from '../protocol/field-name.ts'
 import { HEAD_MAX_FIELDS } from '../protocol/limits.ts'
 import { type Fields, NO_FIELDS } from '../protocol/stream.ts'
 
@@ -55,9 +56,9 @@ export function originRequest(fields: Fields, hostField: string | undefined): Or
   for (; at < fields.length; at += 2) {
     const name = fields[at]!
     const value = fields[at + 1]!
-    if (!TOKEN.test(name)) throw bad('a field name is no token')
+    const lower = fieldName(name)
+    if (lower === '') throw bad('a field name is no token')
     if (!VALUE.test(value)) throw bad(`the value of ${name} holds control bytes`)
-    const lower = name.toLowerCase()
     if (lower === 'content-length') {
       if (length !== undefined || !LENGTH.test(value)) throw bad('Content-Length is no single number')
       length = Number(value)
@@ -88,10 +89,10 @@ export function answerFields(status: number, raw: readonly Buffer[]): string[] {
   const fields = [':status', String(status)]
   for (let i = 0; i < came.length; i += 2) {
     const name = came[i]!
-    const lower = name.toLowerCase()
+    const lower = fieldName(name)
     // The answers that are about a change of protocol name it there.
     if (lower === 'upgrade' && (status === 101 || status === 426)) fields.push(name, came[i + 1]!)
-    else if (!HOP_BY_HOP.has(lower) && named?.has(lower) !== true) push(fields, name, came[i + 1]!)
+    else if (!HOP_BY_HOP.has(lower) && named?.has(lower) !== true) push(fields, name, lower, came[i + 1]!)
   }
   return fields
 }
@@ -101,12 +102,13 @@ export function answerTrailers(raw: readonly Buffer[]): Fields {
   const fields: string[] = []
   for (let i = 0; i < raw.length && fields.length < HEAD_MAX_FIELDS * 2; i += 2) {
     const name = raw[i]!.toString('latin1')
-    if (!NOT_IN_TRAILERS.has(name.toLowerCase())) push(fields, name, raw[i + 1]!.toString('latin1'))
+    const lower = fieldName(name)
+    if (!NOT_IN_TRAILERS.has(lower)) push(fields, name, lower, raw[i + 1]!.toString('latin1'))
   }
   return fields
 }
 
-function push(fields: string[], name: string, value: string): void {
-  if (!TOKEN.test(name) || !VALUE.test(value)) throw new PosternError(errors.origin_protocol, 'a field of the answer is none')
+function push(fields: string[], name: string, lower: string, value: string): void {
+  if (lower === '' || !VALUE.test(value)) throw new PosternError(errors.origin_protocol, 'a field of the answer is none')
   fields.push(name, value)
 }

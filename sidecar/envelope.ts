@@ -1,5 +1,6 @@
 // What nginx says about a visitor (SPEC §16), and the fields of the request that go on to the origin.
 import { type ErrorCode, errors } from '../protocol/errors.ts'
+import { fieldName } from '../protocol/field-name.ts'
 import { HEAD_MAX_FIELDS } from '../protocol/limits.ts'
 import type { Request } from './carry.ts'
 
@@ -59,7 +60,7 @@ export function wrapRequest(envelope: Envelope, method: string, path: string, up
   if (upgrade !== '') carried.push(':protocol', upgrade)
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i]!
-    const lower = name.toLowerCase()
+    const lower = fieldName(name)
     if (HOP_BY_HOP.has(lower) || FORWARDING.has(lower) || isOurs(lower) || isForwarded(lower)) continue
     // Content-Length frames the body: naming it in Connection does not take it away.
     if (named !== undefined && named.has(lower) && lower !== 'content-length') continue

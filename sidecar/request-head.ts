@@ -1,5 +1,6 @@
 // Reads the head of an HTTP/1.1 request as nginx sends it, and refuses whatever could be read in two ways.
 import { type ErrorCode, errors } from '../protocol/errors.ts'
+import { fieldName } from '../protocol/field-name.ts'
 import { HEAD_MAX_BYTES, HEAD_MAX_FIELDS } from '../protocol/limits.ts'
 
 export interface RequestHead {
@@ -50,10 +51,11 @@ export function readRequestHead(text: string): RequestHead | ErrorCode {
     const name = text.slice(at, colon)
     const value = trimmed(text, colon + 1, end)
     // A folded line begins with a blank, which is no name; a bare CR or LF is a control byte.
-    if (!TOKEN.test(name) || CONTROL.test(value)) return errors.bad_request
+    const lower = fieldName(name)
+    if (lower === '' || CONTROL.test(value)) return errors.bad_request
     if (fields.length === 2 * HEAD_MAX_FIELDS) return errors.head_too_large
     fields.push(name, value)
-    switch (name.toLowerCase()) {
+    switch (lower) {
       case 'content-length':
         if (length !== undefined || !LENGTH.test(value)) return errors.bad_request
         length = value

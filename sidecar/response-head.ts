@@ -1,7 +1,8 @@
 // Checks an agent's answer head and keeps only what is the origin's to say: all framing is the gateway's own.
+import { fieldName } from '../protocol/field-name.ts'
 import type { Fields } from '../protocol/stream.ts'
 import { isOurs } from './envelope.ts'
-import { CONTROL, LENGTH, TOKEN } from './request-head.ts'
+import { CONTROL, LENGTH } from './request-head.ts'
 
 export interface ResponseHead {
   readonly status: number
@@ -27,8 +28,8 @@ export function checkResponseHead(head: Fields, upgrades: boolean): ResponseHead
   for (let i = 2; i < head.length; i += 2) {
     const name = head[i]!
     const value = head[i + 1]!
-    if (!TOKEN.test(name) || CONTROL.test(value)) return 'a field that is none'
-    const lower = name.toLowerCase()
+    const lower = fieldName(name)
+    if (lower === '' || CONTROL.test(value)) return 'a field that is none'
     if (lower === 'content-length') {
       if (length !== -1 || !LENGTH.test(value)) return 'a doubtful Content-Length'
       length = Number(value)
@@ -46,8 +47,8 @@ export function checkTrailers(trailers: Fields): Fields | undefined {
   const fields: string[] = []
   for (let i = 0; i < trailers.length; i += 2) {
     const name = trailers[i]!
-    if (!TOKEN.test(name) || CONTROL.test(trailers[i + 1]!)) return undefined
-    const lower = name.toLowerCase()
+    const lower = fieldName(name)
+    if (lower === '' || CONTROL.test(trailers[i + 1]!)) return undefined
     if (!HOP_BY_HOP.has(lower) && !isOurs(lower) && lower !== 'content-length' && lower !== 'host') fields.push(name, trailers[i + 1]!)
   }
   return fields
