@@ -65,5 +65,5 @@ function read(line: string): ControlMessage | undefined {
 
 const isStrings = (value: unknown): value is string[] => Array.isArray(value) && value.every((entry) => typeof entry === 'string')
 
-const isService = (value: unknown): value is ServedService =>
+export const isService = (value: unknown): value is ServedService =>
   typeof value === 'object' && value !== null && 'name' in value && typeof value.name === 'string' && 'hosts' in value && isStrings(value.hosts)

@@ -1,5 +1,6 @@
 // The messages of a channel: what each is made of, written and read (SPEC §2, §3, §5).
 import { createHmac, timingSafeEqual } from 'node:crypto'
+import { isService } from './control.ts'
 import { type ErrorCode, errorByNumber, errors, PosternError } from './errors.ts'
 import { AGENT_ID_MAX_BYTES, LANES_MAX_COUNT } from './limits.ts'
 import { Reader } from './reader.ts'
@@ -29,6 +30,8 @@ export const INSTANCE_ID_BYTES = 16
 export const SESSION_ID_BYTES = 16
 export const MAC_BYTES = 16
 const CLOSE_DETAIL_MAX_BYTES = 256
+/** Its MAC covers it as u32. */
+const CHANNEL_NUMBER_MAX = 2 ** 32 - 1
 
 export const Direction = { toGateway: 0, toAgent: 1 } as const
 export type Direction = (typeof Direction)[keyof typeof Direction]
@@ -184,8 +187,18 @@ export function decodeWelcomeInside(inside: Buffer): Welcome {
   if (lanes < 1 || lanes > LANES_MAX_COUNT) throw new PosternError(errors.protocol_error, `${String(lanes)} lanes`)
   const policy: Policy = reader.u8() === 0 ? 'always' : 'never'
   const settings = readSettings(reader, DEFAULT_SETTINGS)
-  const terms = JSON.parse(reader.utf8(reader.left)) as Terms
-  return { sessionId, lanes, policy, settings, terms }
+  return { sessionId, lanes, policy, settings, terms: readTerms(reader.utf8(reader.left)) }
+}
+
+// Of the members only `services` is needed as it is; the times are held to bounds where they are used.
+function readTerms(text: string): Terms {
+  try {
+    const terms = JSON.parse(text) as Terms
+    if (Array.isArray(terms.services) && terms.services.every(isService)) return terms
+  } catch {
+    // No JSON, or null: no terms either.
+  }
+  throw new PosternError(errors.protocol_error, 'a welcome without terms')
 }
 
 /** What a MAC of §5 covers beside the message itself. */
@@ -225,6 +238,7 @@ export function decodeChannelOpen(message: Buffer): { sessionId: Buffer; channel
   const reader = new Reader().set(message, 1)
   const sessionId = reader.take(SESSION_ID_BYTES)
   const channelNumber = reader.varint()
+  if (channelNumber > CHANNEL_NUMBER_MAX) throw new PosternError(errors.protocol_error, `a channel number of ${String(channelNumber)}`)
   const marks = readLaneList(reader)
   reader.take(MAC_BYTES)
   mustEnd(reader)

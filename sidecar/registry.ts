@@ -15,6 +15,9 @@ import { Workers } from './workers.ts'
 /** Sessions of one agent: it may run in many places, but not without end. */
 const SESSIONS_PER_AGENT_MAX_COUNT = 64
 
+/** WELCOME is one message of 68,608 bytes at most; who may serve more than this hears of it on the control stream. */
+const WELCOME_SERVICES_MAX_BYTES = 32_768
+
 /** Told of what happens to sessions: for the log and the history. */
 export interface Witness {
   sessionBegan(member: Member): void
@@ -87,7 +90,9 @@ export class Registry implements Gatekeeper, DirectoryListener {
     if (others !== undefined && others.size >= SESSIONS_PER_AGENT_MAX_COUNT && ![...others].some((member) => member.instance === instance)) return errors.gateway_busy
     const { policy, lanes, settings, channels, environment } = this.options
     const { heartbeatMs, deadAfterMs, graceMs } = environment.times
-    const terms = { services: this.allowed(agent), heartbeat_ms: heartbeatMs, dead_after_ms: deadAfterMs, grace_ms: graceMs, channels }
+    const services = this.allowed(agent)
+    const fit = JSON.stringify(services).length <= WELCOME_SERVICES_MAX_BYTES
+    const terms = { services: fit ? services : [], heartbeat_ms: heartbeatMs, dead_after_ms: deadAfterMs, grace_ms: graceMs, channels }
     return { policy, lanes, settings, terms }
   }
 

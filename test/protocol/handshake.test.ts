@@ -295,6 +295,30 @@ t.test('a CHANNEL_OPEN is good once: replayed, with a wrong MAC or for an unknow
   t.end()
 })
 
+t.test('a channel number that no session can reach is refused as what it is', (t) => {
+  const world = new World()
+  const session = world.login() as Session
+  const wire = world.wire()
+  wire.left.send(Buffer.concat([Buffer.of(Kind.channelOpen), Buffer.from(session.id, 'hex'), Buffer.of(0xc0, 0, 1, 0, 0, 0, 0, 0), Buffer.of(0), Buffer.alloc(16)]))
+  world.settle()
+  t.match(world.gateway.refusals, [/^protocol_error/])
+  t.ok(world.works(session))
+  t.end()
+})
+
+t.test('an agent takes no terms that are none', (t) => {
+  for (const services of [undefined, null, 'demo', [null], [{ name: 'demo' }], [{ name: 1, hosts: [] }]]) {
+    const world = new World()
+    const { terms } = world.gateway
+    world.gateway.terms = () => {
+      const offer = terms.call(world.gateway)
+      return 'number' in offer ? offer : { ...offer, terms: { ...offer.terms, services: services as never } }
+    }
+    t.match(world.login(), { code: errors.protocol_error }, JSON.stringify(services))
+  }
+  t.end()
+})
+
 t.test('a session has so many channels and no more', (t) => {
   const world = new World()
   const session = world.login() as Session

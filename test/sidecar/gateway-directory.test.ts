@@ -118,3 +118,14 @@ t.test('a session is told of to the end', async (t) => {
   await until('the grace is over', () => rig.notes.length === 3)
   t.same(rig.notes, ['began a', 'detached a', 'ended a agent_lost'])
 })
+
+t.test('an agent with more services than a welcome holds comes in and hears of them on the control stream', async (t) => {
+  const rig = await Rig.start(t)
+  const services = Array.from({ length: 2_000 }, (_none, i) => `service-${String(i)}`)
+  rig.allow('a', services)
+  const agent = await rig.agent('a', answers(200, ''), services)
+  t.same(agent.session.terms.services, [])
+  await until('it is told', () => agent.pushed.length === 1)
+  t.equal(agent.pushed[0]!.split(',').length, services.length)
+  t.equal(await rig.ask('service-1999').done(), 'head 200, end')
+})
