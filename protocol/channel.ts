@@ -83,6 +83,15 @@ export class Channel implements Ride {
     this.carrier.close()
   }
 
+  /** Cuts it at once: whoever is at the other end says nothing. */
+  giveUp(code: ErrorCode, reason: string): void {
+    this.closeCode ??= code
+    this.closeReason ??= reason
+    this.carrier.abort()
+    // A carrier whose peer is gone may take long to say so.
+    this.gone('aborted')
+  }
+
   counter(lane: number): { next: number | undefined } {
     let counter = this.counters.get(lane)
     if (counter === undefined) this.counters.set(lane, (counter = { next: undefined }))
@@ -119,11 +128,7 @@ export class Channel implements Ride {
     const { clock, times } = this.owner.environment
     const silentMs = clock.now() - this.cameAt
     if (silentMs >= times.deadAfterMs) {
-      this.closeCode ??= errors.channel_silent
-      this.closeReason ??= `nothing came for ${String(Math.round(silentMs))} ms`
-      this.carrier.abort()
-      // A carrier whose peer is gone may take long to say so.
-      this.gone('aborted')
+      this.giveUp(errors.channel_silent, `nothing came for ${String(Math.round(silentMs))} ms`)
       return
     }
     this.beatNumber = (this.beatNumber + 1) >>> 0

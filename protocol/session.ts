@@ -74,7 +74,7 @@ export class Session implements ChannelOwner, TrafficOwner {
   readonly role: 'agent' | 'gateway'
   readonly policy: Policy
   readonly terms: Terms
-  readonly settings: Settings
+  settings: Settings
   readonly environment: Environment
   readonly budget: Budget
   readonly peerParity: number
@@ -173,6 +173,8 @@ export class Session implements ChannelOwner, TrafficOwner {
 
   /** Says anew what we take of the peer's streams. */
   announce(settings: Settings): void {
+    // A first credit that was said once is honoured: the peer may have begun before it hears of a lesser one.
+    this.settings = { ...settings, firstCredit: Math.max(settings.firstCredit, this.settings.firstCredit) }
     this.traffic[0]!.sendSettings(encodeSettings(settings))
   }
 
@@ -225,7 +227,12 @@ export class Session implements ChannelOwner, TrafficOwner {
       return done({ code: errors.unknown_session, detail: 'the session is over' })
     }
     const channel = new Channel(carrier, ++this.lastChannel, this)
-    const marks = this.askFor(channel, lanes, done)
+    // A way that swallows it must not use up the grace.
+    const cancel = this.clock.later(this.environment.times.handshakeMs, () => channel.giveUp(errors.handshake_timeout, errors.handshake_timeout.says))
+    const marks = this.askFor(channel, lanes, (refusal) => {
+      cancel()
+      done(refusal)
+    })
     channel.send(encodeChannelOpen(this.scope(channel, Direction.toGateway), marks))
   }
 

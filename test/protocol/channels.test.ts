@@ -3,7 +3,7 @@ import t from 'tap'
 import { decodeChannelOpen } from '../../protocol/messages.ts'
 import type { Refusal } from '../../protocol/session.ts'
 import { OK, opening, Recorder, SessionRecorder, settle } from './parties.ts'
-import { pair, type Pair, Wire } from './simulation.ts'
+import { pair, type Pair, TIMES, Wire } from './simulation.ts'
 
 /** A world whose agent answers at once, and what both sessions told. */
 function world(): { world: Pair; told: SessionRecorder } {
@@ -120,6 +120,26 @@ t.test('a lane that moves sends again no more than its channel takes, and the re
   wire.right.onDrain()
   settle(made)
   t.ok(taken > kept, 'all of it is sent again')
+  t.equal(asks(made), 'head 200 ended')
+  t.end()
+})
+
+t.test('a channel that is asked for and never answered is given up in the time of a handshake, long before the grace is over', (t) => {
+  const { world: made } = world()
+  made.wire.cut('by the test')
+  settle(made)
+  const wire = new Wire(made.clock, () => 1)
+  const heard: string[] = []
+  made.agent.openChannel(wire.left, (refusal) => heard.push(refusal?.code.name ?? 'granted'))
+  made.clock.run(() => heard.length > 0, TIMES.handshakeMs + 10)
+  t.same(heard, ['handshake_timeout'])
+  t.notOk(wire.isOpen)
+  t.notOk(made.agent.ended)
+  const { wire: next } = wireTo(made)
+  made.agent.openChannel(next.left, (refusal) => heard.push(refusal?.code.name ?? 'granted'))
+  settle(made)
+  made.clock.run(() => false, 2 * TIMES.handshakeMs)
+  t.same(heard, ['handshake_timeout', 'granted'])
   t.equal(asks(made), 'head 200 ended')
   t.end()
 })

@@ -4,7 +4,7 @@ import { errors } from '../../protocol/errors.ts'
 import { CREDIT_WINDOW_MAX_BYTES, FIRST_CREDIT_BYTES, INLINE_BODY_MAX_BYTES, SEND_QUEUE_BYTES, SESSION_BUDGET_BYTES } from '../../protocol/limits.ts'
 import { StreamKind } from '../../protocol/stream.ts'
 import { Echo, OK, open, opening, Recorder, Sender, SessionRecorder, settle, sha256 } from './parties.ts'
-import { pair, type Pair } from './simulation.ts'
+import { pair, type Pair, SETTINGS } from './simulation.ts'
 
 const records = (world: Pair, from: 'left' | 'right'): Buffer[] => world.wire[from].sent.filter((message) => message[0]! >= 0x10 && message[0]! <= 0x13)
 
@@ -295,6 +295,21 @@ t.test('the budget is given back when streams are gone', (t) => {
   for (const session of [world.agent, world.gateway]) {
     t.equal(session.budget.usedBytes, 0)
     t.equal(session.environment.budget.usedBytes, 0)
+  }
+  t.end()
+})
+
+t.test('a first credit that was raised by SETTINGS is honoured, and so is the one before while it is under way', (t) => {
+  for (const firstCredit of [200_000, 1_000]) {
+    const world = pair(1)
+    const told = new SessionRecorder(() => new Recorder())
+    world.agent.events = told
+    world.agent.announce({ ...SETTINGS, firstCredit })
+    if (firstCredit > SETTINGS.firstCredit) settle(world)
+    const stream = world.gateway.open(opening(), new Recorder())!
+    stream.write(Buffer.alloc(Math.max(firstCredit, SETTINGS.firstCredit)))
+    settle(world)
+    t.same(told.events, [], String(firstCredit))
   }
   t.end()
 })
