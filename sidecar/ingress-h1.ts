@@ -11,6 +11,9 @@ import { readRequestHead } from './request-head.ts'
 export type Report = (uuid: string, code: ErrorCode, detail: string) => void
 
 const EMPTY = Buffer.alloc(0)
+// What is told of a refusal may be read from a head that can't be believed.
+const ACCEPT = /\r\naccept:([^\r\n]*)/i
+const COMMAND = /\r\npostern: 1;([0-9a-f]{32});/i
 const END_OF_HEAD = Buffer.from('\r\n\r\n')
 
 export class IngressH1 {
@@ -91,12 +94,13 @@ export class H1Connection {
   private begin(bytes: Buffer): number {
     const end = bytes.indexOf(END_OF_HEAD)
     if (end === -1 && bytes.length <= HEAD_MAX_BYTES) return 0
-    const head = end === -1 ? errors.head_too_large : readRequestHead(bytes.toString('latin1', 0, end))
-    if ('says' in head) return this.refuse(head, bytes.length, '', '-')
+    const text = bytes.toString('latin1', 0, end === -1 ? HEAD_MAX_BYTES : end)
+    const head = end === -1 ? errors.head_too_large : readRequestHead(text)
+    if ('says' in head) return this.refuse(head, bytes.length, ACCEPT.exec(text)?.[1] ?? '', COMMAND.exec(text)?.[1] ?? '-')
     let accept = ''
     for (let i = 0; i < head.fields.length; i += 2) if (head.fields[i]!.length === 6 && head.fields[i]!.toLowerCase() === 'accept') accept += `,${head.fields[i + 1]!}`
     const envelope = readEnvelope(head.envelope)
-    if (envelope === undefined) return this.refuse(errors.bad_request, bytes.length, accept, '-')
+    if (envelope === undefined) return this.refuse(errors.bad_request, bytes.length, accept, COMMAND.exec(text)?.[1] ?? '-')
     const request = wrapRequest(envelope, head.method, head.target, head.upgrade, head.fields)
     if ('says' in request) return this.refuse(request, bytes.length, accept, envelope.uuid)
     const from = end + END_OF_HEAD.length

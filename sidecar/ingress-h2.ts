@@ -1,7 +1,7 @@
 // The ingress for nginx's grpc_pass: HTTP/2 without TLS, bodies of any size and unknown length, trailers both ways.
 import { constants, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
-import { HEAD_MAX_BYTES, HEAD_MAX_FIELDS } from '../protocol/limits.ts'
+import { HEAD_MAX_BYTES } from '../protocol/limits.ts'
 import { type Fields, NO_FIELDS } from '../protocol/stream.ts'
 import type { Answer, Carry, Exchange, Request } from './carry.ts'
 import { readEnvelope, wrapRequest } from './envelope.ts'
@@ -12,6 +12,9 @@ import { checkResponseHead, checkTrailers, isBodiless } from './response-head.ts
 
 /** nginx puts one request on a connection of grpc_pass at a time: more than a few streams is not nginx. */
 const STREAMS_MAX_COUNT = 128
+/** What nginx sends of a head at most (large_client_header_buffers): what Node does not read it resets, which nginx tells its visitor as our absence instead of 431. */
+const HEAD_READ_MAX_BYTES = 262_144
+const HEAD_READ_MAX_FIELDS = 4_096
 /** What nginx may send of a body before an agent granted credit: the window of a new exchange. */
 const WINDOW_BYTES = 65_536
 /** Without a Date of the origin's none is made up. Node takes this, its types do not know it. */
@@ -25,9 +28,9 @@ export class IngressH2 {
   constructor(carry: Carry, report: Report) {
     this.server = createServer({
       maxSessionInvalidFrames: 10,
-      // RFC 9113 §6.5.2 counts 32 bytes more for each field.
-      settings: { maxConcurrentStreams: STREAMS_MAX_COUNT, initialWindowSize: WINDOW_BYTES, maxHeaderListSize: HEAD_MAX_BYTES + 32 * HEAD_MAX_FIELDS, enablePush: false },
-      maxHeaderListPairs: HEAD_MAX_FIELDS + 8,
+      strictSingleValueFields: false,
+      settings: { maxConcurrentStreams: STREAMS_MAX_COUNT, initialWindowSize: WINDOW_BYTES, maxHeaderListSize: HEAD_READ_MAX_BYTES, enablePush: false },
+      maxHeaderListPairs: HEAD_READ_MAX_FIELDS,
     })
     this.server.on('session', (session) => {
       this.sessions.add(session)
@@ -53,9 +56,18 @@ export class IngressH2 {
 function begin(stream: ServerHttp2Stream, raw: readonly string[], ended: boolean, carry: Carry, report: Report): void {
   stream.on('error', () => {})
   const head = readHead(raw)
-  const turn = new H2Turn(stream, report, 'says' in head ? '' : head.method, 'says' in head ? '' : head.accept, 'says' in head ? '-' : head.request.uuid)
+  // What is told of a refusal may be read from a head that can't be believed.
+  const turn =
+    'says' in head
+      ? new H2Turn(stream, report, valueOf(raw, ':method'), valueOf(raw, 'accept'), /^1;([0-9a-f]{32});/.exec(valueOf(raw, 'postern'))?.[1] ?? '-')
+      : new H2Turn(stream, report, head.method, head.accept, head.request.uuid)
   if ('says' in head) turn.fail(head, 'the request head')
   else turn.start(carry, head, ended)
+}
+
+function valueOf(raw: readonly string[], name: string): string {
+  for (let i = 0; i < raw.length; i += 2) if (raw[i] === name) return raw[i + 1]!
+  return ''
 }
 
 interface Head {
@@ -73,10 +85,12 @@ function readHead(raw: readonly string[]): Head | ErrorCode {
   let accept = ''
   let envelope = ''
   let length = -1
+  let bytes = 0
   const fields: string[] = []
   for (let i = 0; i < raw.length; i += 2) {
     const name = raw[i]!
     const value = raw[i + 1]!
+    bytes += name.length + value.length + 4
     if (name === ':method') method = value
     else if (name === ':path') path = value
     else if (!name.startsWith(':')) {
@@ -92,6 +106,7 @@ function readHead(raw: readonly string[]): Head | ErrorCode {
       fields.push(name, value)
     }
   }
+  if (bytes > HEAD_MAX_BYTES) return errors.head_too_large
   if (!TOKEN.test(method) || method === 'CONNECT' || !/^\/[\x21\x22\x24-\x7e\x80-\xff]*$/.test(path)) return errors.bad_request
   const read = readEnvelope(envelope)
   if (read === undefined) return errors.bad_request
@@ -162,7 +177,7 @@ class H2Turn implements Answer {
   // nginx before 1.29 takes any 1xx for the answer, and one that knows 103 knows no other.
   interim(fields: Fields): void {
     if (!this.earlyHints || fields[1] !== '103' || this.over || this.stream.destroyed) return
-    this.stream.additionalHeaders({ ':status': 103, ...byName(checkTrailers(fields.slice(2))!) })
+    tell([':status', '103', ...checkTrailers(fields.slice(2))!], (named) => this.stream.additionalHeaders(named))
   }
 
   head(fields: Fields, body: Uint8Array, ended: boolean): void {
@@ -180,7 +195,7 @@ class H2Turn implements Answer {
   private respond(status: number, fields: readonly string[], length: number): void {
     const raw = [':status', String(status), ...fields, ...this.agent()]
     if (length !== -1 && status !== 204) raw.push('content-length', String(length))
-    this.stream.respond(raw, { ...NO_DATE, waitForTrailers: !this.bodiless, endStream: this.bodiless })
+    tell(raw, (named) => this.stream.respond(named, { ...NO_DATE, waitForTrailers: !this.bodiless, endStream: this.bodiless }))
     if (!this.bodiless) this.stream.on('wantTrailers', () => this.sendTrailers())
   }
 
@@ -192,7 +207,7 @@ class H2Turn implements Answer {
 
   private sendTrailers(): void {
     // Without any, Node ends the stream by an empty DATA frame; close() would reset it, which nginx takes for a broken body.
-    this.stream.sendTrailers(byName(this.trailers))
+    tell(this.trailers, (named) => this.stream.sendTrailers(named))
   }
 
   private readonly settle = (): void => {
@@ -230,7 +245,7 @@ class H2Turn implements Answer {
     if (this.stream.headersSent) return this.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     const refusal = refuse(code, this.accept, this.uuid)
     const raw = [...refusal.fields, ...this.agent(), 'content-length', String(refusal.body.length)]
-    this.stream.respond(raw, { ...NO_DATE, endStream: this.method === 'HEAD' })
+    tell(raw, (named) => this.stream.respond(named, { ...NO_DATE, endStream: this.method === 'HEAD' }))
     if (this.method !== 'HEAD') this.stream.end(refusal.body)
     this.stream.resume()
   }
@@ -255,14 +270,21 @@ class H2Turn implements Answer {
   }
 }
 
-/** Fields as Node takes them where it takes no list: the values of a name stay in order. */
-function byName(fields: Fields): Record<string, string | string[]> {
-  const named = Object.create(null) as Record<string, string | string[]>
+type Named = Record<string, string | string[]>
+
+/** Gives fields to Node as every version takes them, the values of a name in order. One that knows no strictSingleValueFields does not repeat some names: joined then. */
+function tell(fields: Fields, give: (named: Named) => void): void {
+  const named = Object.create(null) as Named
   for (let i = 0; i < fields.length; i += 2) {
     const name = fields[i]!.toLowerCase()
     const before = named[name]
     const value = fields[i + 1]!
     named[name] = before === undefined ? value : Array.isArray(before) ? [...before, value] : [before, value]
   }
-  return named
+  try {
+    give(named)
+  } catch {
+    for (const [name, value] of Object.entries(named)) if (Array.isArray(value) && name !== 'set-cookie') named[name] = value.join(', ')
+    give(named)
+  }
 }

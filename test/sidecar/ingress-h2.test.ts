@@ -172,3 +172,44 @@ t.test('an upload that the agent reads no more of is swallowed, and none of it g
   await until('over', () => asked.over)
   t.same([asked.body, carried!.cancelled], ['later', undefined])
 })
+
+t.test('a visitor that leaves while its upload waits for room cancels the exchange, and what still comes of the answer harms nothing', async (t) => {
+  const { rig, session } = await start(t, (carried) => (carried.room = false))
+  for (const answers of [false, true]) {
+    const asked = new Asked(session, { ':method': 'POST' }, false)
+    asked.stream.write(Buffer.alloc(60_000))
+    await until('some', () => (rig.carried.at(-1)?.body.length ?? 0) > 0)
+    const carried = rig.carried.pop()!
+    if (answers) {
+      carried.answer.head([':status', '200'], Buffer.from('a'), false)
+      await until('head', () => asked.body === 'a')
+    }
+    asked.stream.close(constants.NGHTTP2_CANCEL)
+    await new Promise((resolve) => session.ping(resolve))
+    if (carried.cancelled === undefined) {
+      if (!answers) carried.answer.interim([':status', '103', 'Link', '<a>'])
+      if (!answers) carried.answer.head([':status', '200'], Buffer.from('a'), false)
+      carried.answer.data(Buffer.from('b'))
+      carried.answer.end(['x', 'y'])
+    }
+    await until('cancelled', () => carried.cancelled === errors.cancelled)
+  }
+})
+
+t.test('fields that Node would not repeat are repeated, and so are trailers and hints', async (t) => {
+  const { rig, session } = await start(t, () => {})
+  for (const name of ['Content-Type', 'ETag', 'Location', 'X-Content-Type-Options', 'Retry-After', 'Content-Language', '__proto__', 'Date', 'Set-Cookie', 'X-Own']) {
+    const asked = new Asked(session, { postern: `${ENVELOPE};103` }, true)
+    const values: string[] = []
+    const collect = (_head: unknown, _flags: unknown, raw?: string[]): void => void raw?.forEach((value, i) => i % 2 === 1 && raw[i - 1] === name.toLowerCase() && values.push(value))
+    for (const event of ['headers', 'response', 'trailers']) asked.stream.on(event, collect)
+    await until('carried', () => rig.carried.at(-1)?.complete === true)
+    const { answer } = rig.carried.pop()!
+    answer.interim([':status', '103', name, 'a', name, 'b'])
+    answer.head([':status', '200', name, 'a', name, 'b'], Buffer.from('body'), false)
+    answer.end([name, 'a', name, 'b'])
+    await until('over', () => asked.over)
+    t.same([asked.head[':status'], asked.body, asked.stream.rstCode], [200, 'body', constants.NGHTTP2_NO_ERROR], name)
+    t.equal(values.join(', '), 'a, b, a, b, a, b')
+  }
+})

@@ -30,6 +30,8 @@ export interface WorldOptions {
   readonly binary?: Binary
   /** More directives for both servers of nginx. `EDGE` in it is the folder of the includes. */
   readonly include?: string
+  /** More directives for http {}. */
+  readonly http?: string
   readonly settings?: Readonly<Record<string, string | number>>
   /** Lines of nginx's log that the test brings about. */
   readonly expected?: readonly RegExp[]
@@ -45,7 +47,7 @@ export async function startWorld(t: Test, options: WorldOptions = {}): Promise<W
   // From 1.25.1 on nginx would rather have `http2 on;` than the word in listen.
   const listen = binary === 'new' ? `listen 127.0.0.1:${String(h2Port)}; http2 on;` : `listen 127.0.0.1:${String(h2Port)} http2;`
   const server = `include EDGE/postern-agents.conf; ${site}`
-  const nginx = await startNginx(t, { runDir: gateway.runDir, binary, server, http: `server { ${listen} ${site} }`, expected: options.expected ?? [] })
+  const nginx = await startNginx(t, { runDir: gateway.runDir, binary, server, http: `${options.http ?? ''} server { ${listen} ${site} }`, expected: options.expected ?? [] })
   const join = await gateway.addAgent('agent-1', 'demo', HOST, nginx.url)
   const agent = await startAgent(t, { join, target: options.target ?? origin.url, args: options.agentArguments ?? [] })
   // The agent has logged in; what it serves reaches the gateway, and nginx, a moment later.
