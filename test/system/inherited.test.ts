@@ -8,7 +8,7 @@ import { type AgentProcess, startAgent } from '../harness/agent.ts'
 import { startNginx } from '../harness/nginx.ts'
 import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
-import { HOST, visit } from './visitor.ts'
+import { begin, HOST, read, visit } from './visitor.ts'
 
 const VISITORS = 8
 /** Over the 64 KiB up to which a body goes by the h1 door. */
@@ -49,12 +49,12 @@ function load(port: number): Load {
   }
 }
 
-async function world(t: Parameters<typeof startNginx>[0], expected: readonly RegExp[] = []) {
-  const gateway = await holdSockets(t)
+async function world(t: Parameters<typeof startNginx>[0], settings: Readonly<Record<string, string>> = {}, expected: readonly RegExp[] = []) {
+  const gateway = await holdSockets(t, settings)
   await gateway.start()
   const origin = await startOrigin(t, (request, response) => {
     request.resume()
-    request.on('end', () => response.end('ok'))
+    request.on('end', () => (request.url === '/events' ? void response.write('first\n') : response.end('ok')))
   })
   const nginx = await startNginx(t, { runDir: gateway.runDir, expected })
   const word = await gateway.command('agents', 'add', 'a', '--service', 'demo', '--host', HOST, '--url', nginx.url)
@@ -88,4 +88,29 @@ t.test('requests that come while there is no gateway wait for one', async (t) =>
   await until('they are there', () => nginx.logs().length > 0)
   await gateway.start()
   t.same((await answers).filter(({ status }) => status !== 200).map(({ status, body }) => `${String(status)} ${body.toString()}`), [])
+})
+
+t.test('while a stream without end is given its time, others are served on; then it breaks and they wait', async (t) => {
+  const { gateway, nginx } = await world(t, { drain_ms: '1500' }, [/upstream prematurely closed/])
+  const { request, answer } = begin({ port: nginx.port, path: '/events' })
+  request.end()
+  const stream = await answer
+  const whole = read(stream)
+  const visitors = load(nginx.port)
+  let ended = false
+  const code = gateway.end('SIGTERM').then((exit) => {
+    ended = true
+    return exit
+  })
+  await until('it leaves', () => gateway.events.some(({ event }) => event === 'leaving'))
+  const before = visitors.served()
+  await until('requests that came since are served', () => visitors.served() > before + 2 * VISITORS)
+  t.notOk(ended, 'by the gateway that leaves')
+  t.equal(await code, '0')
+  t.match(await whole, { complete: false, bytes: 6 }, 'the visitor sees that it is not all')
+  await gateway.start()
+  const again = visitors.served()
+  await until('requests are served again', () => visitors.served() > again + 2 * VISITORS)
+  await visitors.stop()
+  t.same(visitors.failures, [])
 })
