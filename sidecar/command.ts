@@ -8,10 +8,16 @@ export type Command =
   | { readonly command: 'help' | 'version' }
   | ({ readonly command: 'start' | 'check' } & Configured)
   | ({ readonly command: 'nginx'; readonly out: string } & Configured)
-  | ({ readonly command: 'agents add'; readonly id: string; readonly services: readonly string[]; readonly hosts: readonly string[]; readonly prefixes: readonly string[]; readonly url: string | undefined } & Configured)
+  | ({ readonly command: 'agents add'; readonly id: string; readonly services: readonly string[]; readonly url: string | undefined } & Places & Configured)
   | ({ readonly command: 'agents remove' | 'services remove'; readonly name: string } & Configured)
-  | ({ readonly command: 'services add'; readonly name: string; readonly hosts: readonly string[]; readonly prefixes: readonly string[]; readonly conceal: boolean; readonly trailers: boolean } & Configured)
+  | ({ readonly command: 'services add'; readonly name: string; readonly conceal: boolean; readonly trailers: boolean } & Places & Configured)
   | ({ readonly command: 'agents list' | 'services list' | 'sessions list' } & Configured)
+
+/** Where a service is to be found. */
+interface Places {
+  readonly hosts: readonly string[]
+  readonly prefixes: readonly string[]
+}
 
 interface Configured {
   readonly file: string | undefined

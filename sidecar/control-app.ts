@@ -1,11 +1,12 @@
-// The control server's resources: agents, services, sessions, health. JSON schemas check what comes, problem+json (RFC 9457) says what is wrong.
-import Fastify, { type FastifyError, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { AGENT_ID_MAX_BYTES } from '../protocol/limits.ts'
+// The control server's resources: agents, services, sessions, health.
+import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify'
 import { encodeJoin } from '../protocol/join.ts'
 import { publicKey, register } from '../protocol/opaque.ts'
+import { answerError, Problem } from './control-problem.ts'
+import { schemas } from './control-schemas.ts'
 import type { AgentEntry, ServiceEntry } from './directory.ts'
 import { isHost, PREFIXES_MAX_COUNT } from './routes.ts'
-import { GATEWAY_URL, isGatewayUrl } from './settings.ts'
+import { isGatewayUrl } from './settings.ts'
 import { isUnwritable, type Store } from './store.ts'
 
 /** A change that the store has taken and the hot path is to know. */
@@ -55,58 +56,6 @@ const SECRET_BYTES = 32
 const BODY_MAX_BYTES = 1_048_576
 const PARAMETER_MAX_BYTES = 255
 const PAGE_MAX_COUNT = 1_000
-const HOSTS_MAX_COUNT = 256
-const NAME = '^[a-z0-9][a-z0-9-]{0,62}$'
-const AGENT_ID = '^[A-Za-z0-9][A-Za-z0-9._-]*$'
-/** Bytes that mean themselves to nginx and origin alike: no `%`, no empty segment, no dot segment, which one reads as nginx writes them and another does not. */
-const PREFIX = "^(?:/|(?:/(?!\\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+)$"
-
-const agentId = { type: 'string', pattern: AGENT_ID, maxLength: AGENT_ID_MAX_BYTES }
-const serviceName = { type: 'string', pattern: NAME }
-const serviceNames = { type: 'array', items: serviceName, uniqueItems: true, maxItems: 10_000 }
-const url = { type: 'string', pattern: GATEWAY_URL.source, maxLength: 2_048 }
-const object = (properties: Record<string, unknown>, required: string[] = []): Record<string, unknown> => ({ type: 'object', properties, required, additionalProperties: false })
-
-const schemas = {
-  agentCreate: { body: object({ id: agentId, services: serviceNames, url }, ['id', 'services']) },
-  agentChange: { params: object({ id: agentId }, ['id']), body: object({ services: serviceNames }, ['services']) },
-  agent: { params: object({ id: agentId }, ['id']) },
-  service: { params: object({ name: serviceName }, ['name']) },
-  servicePut: {
-    params: object({ name: serviceName }, ['name']),
-    body: object(
-      {
-        hosts: { type: 'array', items: { type: 'string', maxLength: 255 }, minItems: 1, maxItems: HOSTS_MAX_COUNT, uniqueItems: true },
-        prefixes: { type: 'array', items: { type: 'string', pattern: PREFIX, maxLength: 256 }, minItems: 1, maxItems: PREFIXES_MAX_COUNT, uniqueItems: true },
-        conceal: { type: 'boolean' },
-        trailers: { type: 'boolean' },
-      },
-      ['hosts'],
-    ),
-  },
-  page: { querystring: object({ limit: { type: 'string', pattern: '^[1-9][0-9]{0,3}$' }, after: { type: 'string', maxLength: 255 } }) },
-}
-
-interface FieldFault {
-  readonly field: string
-  readonly reason: string
-}
-
-/** An answer that is a fault of the caller's. */
-class Problem extends Error {
-  readonly status: number
-  readonly code: string
-  readonly faults: readonly FieldFault[]
-
-  constructor(status: number, code: string, detail: string, faults: readonly FieldFault[] = []) {
-    super(detail)
-    this.status = status
-    this.code = code
-    this.faults = faults
-  }
-}
-
-const TITLES: Readonly<Record<number, string>> = { 400: 'Bad Request', 404: 'Not Found', 405: 'Method Not Allowed', 409: 'Conflict', 413: 'Content Too Large', 414: 'URI Too Long', 415: 'Unsupported Media Type', 500: 'Internal Server Error', 507: 'Insufficient Storage' }
 
 /** Makes the app. It listens nowhere yet. */
 export function createControlApp(options: ControlOptions): FastifyInstance {
@@ -146,7 +95,10 @@ export function createControlApp(options: ControlOptions): FastifyInstance {
   app.post<{ Body: { id: string; services: string[]; url?: string } }>('/v1/agents', { schema: schemas.agentCreate }, async ({ body }, reply) => {
     const at = body.url ?? options.publicUrl
     if (body.url !== undefined && !isGatewayUrl(body.url)) throw new Problem(400, 'invalid', `${JSON.stringify(body.url)} is no URL`, [{ field: 'url', reason: 'no URL' }])
-    if (at === undefined) throw new Problem(409, 'no_url', 'the gateway does not know where agents find it: set public_url, or say url', [{ field: 'url', reason: 'needed as long as public_url is not set' }])
+    if (at === undefined) {
+      const faults = [{ field: 'url', reason: 'needed as long as public_url is not set' }]
+      throw new Problem(409, 'no_url', 'the gateway does not know where agents find it: set public_url, or say url', faults)
+    }
     if (store.agent(body.id) !== undefined) throw new Problem(409, 'exists', `there is an agent ${body.id} already`, [{ field: 'id', reason: 'in use' }])
     checkServices(body.services)
     const secret = options.random(SECRET_BYTES).toString('base64url')
@@ -259,24 +211,4 @@ function page<T>(request: FastifyRequest, all: readonly T[], keyOf: (entry: T) =
   const rest = all.filter((entry) => keyOf(entry) > after)
   const items = rest.slice(0, Math.min(Number(limit), PAGE_MAX_COUNT))
   return { items, next: items.length < rest.length ? keyOf(items.at(-1)!) : null }
-}
-
-function answerError(error: FastifyError | Problem, reply: FastifyReply, onFault: (error: Error) => void): FastifyReply {
-  const problem = error instanceof Problem ? error : problemOf(error)
-  if (problem.status === 500) onFault(error)
-  const errors = problem.faults.length > 0 ? problem.faults : undefined
-  const body = { type: 'about:blank', title: TITLES[problem.status] ?? 'Error', status: problem.status, detail: problem.message, code: problem.code, errors }
-  return reply.code(problem.status).header('Content-Type', 'application/problem+json').send(JSON.stringify(body))
-}
-
-function problemOf(error: FastifyError): Problem {
-  if (error.validation !== undefined) {
-    const faults = error.validation.map(({ instancePath, params, message, keyword }) => {
-      const missing = keyword === 'required' ? String(params.missingProperty) : keyword === 'additionalProperties' ? String(params.additionalProperty) : ''
-      return { field: [instancePath.slice(1).replaceAll('/', '.'), missing].filter((part) => part !== '').join('.'), reason: message ?? keyword }
-    })
-    return new Problem(400, 'invalid', error.message, faults)
-  }
-  const status = error.statusCode ?? 500
-  return status < 500 ? new Problem(status, 'invalid', error.message) : new Problem(500, 'fault', 'the control server made a mistake; it is in its log')
 }

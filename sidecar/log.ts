@@ -59,7 +59,8 @@ export class Log {
   private line(level: Level, event: string, fields: LogFields): void {
     const { words, now, write } = this.options
     const entries = Object.entries(fields).filter((entry) => entry[1] !== undefined).map(([key, value]) => [key, typeof value === 'string' ? safe(value) : value] as const)
-    if (words) write(`${level === 'info' ? '' : `${level}: `}${event.replaceAll('_', ' ')}${entries.map(([key, value]) => `  ${key}=${typeof value === 'string' && AMBIGUOUS.test(value) ? JSON.stringify(value) : String(value)}`).join('')}\n`)
+    const inWords = (value: unknown): string => (typeof value === 'string' && AMBIGUOUS.test(value) ? JSON.stringify(value) : String(value))
+    if (words) write(`${level === 'info' ? '' : `${level}: `}${event.replaceAll('_', ' ')}${entries.map(([key, value]) => `  ${key}=${inWords(value)}`).join('')}\n`)
     else write(`${JSON.stringify({ time: now(), level, event, ...Object.fromEntries(entries) })}\n`)
   }
 }

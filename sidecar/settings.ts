@@ -48,11 +48,13 @@ export const isGatewayUrl = (value: string): boolean => GATEWAY_URL.test(value) 
 const RUN_DIR_MAX_BYTES = 91
 
 const PATH = /^\/[^\0]*$/
+const isRunDir = (value: string): boolean => PATH.test(value) && Buffer.byteLength(value) <= RUN_DIR_MAX_BYTES
+
 const DAY_MS = 86_400_000
 
 /** Every setting by its name in the file. `run_dir` is `--run-dir` as a flag and `POSTERN_RUN_DIR` in the environment. */
 export const SETTINGS = {
-  run_dir: text('/run/postern', 'sockets and route files', (value) => PATH.test(value) && Buffer.byteLength(value) <= RUN_DIR_MAX_BYTES, `an absolute path of at most ${String(RUN_DIR_MAX_BYTES)} bytes`),
+  run_dir: text('/run/postern', 'sockets and route files', isRunDir, `an absolute path of at most ${String(RUN_DIR_MAX_BYTES)} bytes`),
   state_dir: text('/var/lib/postern', 'the store', (value) => PATH.test(value), 'an absolute path'),
   public_url: text(undefined, 'where agents find this gateway: goes into join strings', isGatewayUrl, 'an http or https URL'),
   socket_group: text(undefined, 'who may connect to the sockets for nginx, beside the gateway’s user', (value) => /^[A-Za-z_][A-Za-z0-9_-]*$/.test(value), 'the name of a group'),

@@ -19,6 +19,11 @@ const route = (name: string): string | undefined => {
 }
 const service = (hosts: string[], more: object = {}) => ({ hosts, ...more })
 
+type Case = [what: string, go: () => ReturnType<typeof to>, field?: string]
+
+const WRONG_HOSTS = ['', '.', '..', '../x', '.mark', 'a..b', 'a.', '.a', 'a_b', 'a b', 'a/b', 'a:80', 'a@prefixes', '*.a', '+', '+.', '+a.b', 'a.+.b', 'ü.test', '[::1]', `${'a.'.repeat(123)}a`]
+const WRONG_PREFIXES = ['', 'a', '/a/', '//', '/a//b', '/.', '/..', '/a/./b', '/a/../b', '/a/..', '/a%2fb', '/a?b', '/a#b', '/a b', '/a\\b', '/ä', '/"', `/${'a'.repeat(256)}`]
+
 t.test('only its owner may connect, and health and readiness are told', async (t) => {
   t.equal(statSync(join(runDir, 'control.sock')).mode & 0o777, 0o600)
   t.match(await to('GET', '/v1/health'), { status: 200, json: { status: 'ok', version: /^\d/ } })
@@ -93,7 +98,7 @@ t.test('what is wrong in itself is refused, with the field', async (t) => {
   const put = (body: unknown, name = 'x') => to('PUT', `/v1/services/${name}`, body)
   const host = (name: string) => put(service([name]))
   const prefix = (path: string) => put(service(['x.test'], { prefixes: [path] }))
-  const wrong: [string, () => ReturnType<typeof to>, string?][] = [
+  const wrong: Case[] = [
     ['no body', () => agent(undefined)],
     ['a list', () => agent([])],
     ['null', () => agent('null')],
@@ -102,19 +107,19 @@ t.test('what is wrong in itself is refused, with the field', async (t) => {
     ['an unknown field', () => agent({ id: 'a', services: [], secret: 'mine' }), 'secret'],
     ['__proto__', () => agent('{"id":"a","services":[],"__proto__":{}}')],
     ['an id that is a number', () => agent({ id: 5, services: [] }), 'id'],
-    ...['', '.a', '-a', 'a b', 'a/b', 'a\n', 'ä', 'a'.repeat(64)].map((id) => [`id ${JSON.stringify(id)}`, () => agent({ id, services: [] }), 'id'] as [string, () => ReturnType<typeof to>, string]),
+    ...['', '.a', '-a', 'a b', 'a/b', 'a\n', 'ä', 'a'.repeat(64)].map((id) => [`id ${JSON.stringify(id)}`, () => agent({ id, services: [] }), 'id'] as Case),
     ['services that are a text', () => agent({ id: 'a', services: 'x' }), 'services'],
     ['a service twice', () => agent({ id: 'a', services: ['x', 'x'] }), 'services'],
     ['a service of no name', () => agent({ id: 'a', services: ['X'] }), 'services.0'],
-    ...['edge.test', 'ftp://edge.test', 'http://[', 'http://a:99999', 'http://a?b', `http://a/${'x'.repeat(2_048)}`].map((url) => [`url ${url.slice(0, 20)}`, () => agent({ id: 'a', services: [], url }), 'url'] as [string, () => ReturnType<typeof to>, string]),
+    ...['edge.test', 'ftp://edge.test', 'http://[', 'http://a:99999', 'http://a?b', `http://a/${'x'.repeat(2_048)}`].map((url) => [`url ${url.slice(0, 20)}`, () => agent({ id: 'a', services: [], url }), 'url'] as Case),
     ['a change that says nothing', () => to('PATCH', '/v1/agents/a', {}), 'services'],
     ['a change of the id', () => to('PATCH', '/v1/agents/a', { services: [], id: 'b' }), 'id'],
     ['no hosts', () => put({}), 'hosts'],
     ['an empty list of hosts', () => put(service([])), 'hosts'],
     ['257 hosts', () => put(service(Array.from({ length: 257 }, (_v, i) => `h${String(i)}.test`))), 'hosts'],
     ['a host that is a number', () => put({ hosts: [1] }), 'hosts.0'],
-    ...['', '.', '..', '../x', '.mark', 'a..b', 'a.', '.a', 'a_b', 'a b', 'a/b', 'a:80', 'a@prefixes', '*.a', '+', '+.', '+a.b', 'a.+.b', 'ü.test', '[::1]', `${'a.'.repeat(123)}a`].map((name) => [`host ${JSON.stringify(name.slice(0, 20))}`, () => host(name), 'hosts'] as [string, () => ReturnType<typeof to>, string]),
-    ...['', 'a', '/a/', '//', '/a//b', '/.', '/..', '/a/./b', '/a/../b', '/a/..', '/a%2fb', '/a?b', '/a#b', '/a b', '/a\\b', '/ä', '/"', `/${'a'.repeat(256)}`].map((path) => [`prefix ${JSON.stringify(path.slice(0, 20))}`, () => prefix(path), 'prefixes.0'] as [string, () => ReturnType<typeof to>, string]),
+    ...WRONG_HOSTS.map((name) => [`host ${JSON.stringify(name.slice(0, 20))}`, () => host(name), 'hosts'] as Case),
+    ...WRONG_PREFIXES.map((path) => [`prefix ${JSON.stringify(path.slice(0, 20))}`, () => prefix(path), 'prefixes.0'] as Case),
     ['no prefixes', () => put(service(['x.test'], { prefixes: [] })), 'prefixes'],
     ['conceal that is a text', () => put(service(['x.test'], { conceal: 'yes' })), 'conceal'],
     ['a service that names itself', () => put(service(['x.test'], { name: 'y' })), 'name'],
