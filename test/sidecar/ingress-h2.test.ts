@@ -201,7 +201,9 @@ t.test('fields that Node would not repeat are repeated, and so are trailers and 
   for (const name of ['Content-Type', 'ETag', 'Location', 'X-Content-Type-Options', 'Retry-After', 'Content-Language', '__proto__', 'Date', 'Set-Cookie', 'X-Own']) {
     const asked = new Asked(session, { postern: `${ENVELOPE};103` }, true)
     const values: string[] = []
-    const collect = (_head: unknown, _flags: unknown, raw?: string[]): void => void raw?.forEach((value, i) => i % 2 === 1 && raw[i - 1] === name.toLowerCase() && values.push(value))
+    const collect = (_head: unknown, _flags: unknown, raw: string[]): void => {
+      for (let i = 0; i < raw.length; i += 2) if (raw[i] === name.toLowerCase()) values.push(raw[i + 1]!)
+    }
     for (const event of ['headers', 'response', 'trailers']) asked.stream.on(event, collect)
     await until('carried', () => rig.carried.at(-1)?.complete === true)
     const { answer } = rig.carried.pop()!
