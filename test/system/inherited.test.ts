@@ -49,6 +49,13 @@ function load(port: number): Load {
   }
 }
 
+/** Visitors' connections to nginx, by what the kernel knows. */
+function connected(port: number): () => number {
+  const local = `:${port.toString(16).toUpperCase().padStart(4, '0')}`
+  const established = '01'
+  return () => readFileSync('/proc/net/tcp', 'utf8').split('\n').map((line) => line.trim().split(/\s+/)).filter((fields) => fields[1]?.endsWith(local) === true && fields[3] === established).length
+}
+
 async function world(t: Parameters<typeof startNginx>[0], settings: Readonly<Record<string, string>> = {}, expected: readonly RegExp[] = []) {
   const gateway = await holdSockets(t, settings)
   await gateway.start()
@@ -82,12 +89,15 @@ t.test('a restart under load fails no new request', async (t) => {
 })
 
 t.test('requests that come while there is no gateway wait for one', async (t) => {
-  const { gateway, nginx } = await world(t)
-  await gateway.end('SIGTERM')
-  const answers = Promise.all(Array.from({ length: 200 }, () => visit({ port: nginx.port })))
-  await until('they are there', () => nginx.logs().length > 0)
-  await gateway.start()
-  t.same((await answers).filter(({ status }) => status !== 200).map(({ status, body }) => `${String(status)} ${body.toString()}`), [])
+  const { gateway, nginx } = await world(t, {}, [/upstream prematurely closed|recv\(\) failed/])
+  for (const [signal, code] of [['SIGTERM', '0'], ['SIGKILL', 'by a signal']] as const) {
+    t.equal(await gateway.end(signal), code)
+    const sockets = connected(nginx.port)
+    const answers = Promise.all(Array.from({ length: 100 }, () => visit({ port: nginx.port })))
+    await until('nginx has them all', () => sockets() >= 100)
+    await gateway.start()
+    t.same((await answers).filter(({ status }) => status !== 200).map(({ status, body }) => `${String(status)} ${body.toString()}`), [], signal)
+  }
 })
 
 t.test('while a stream without end is given its time, others are served on; then it breaks and they wait', async (t) => {
