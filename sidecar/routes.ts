@@ -200,12 +200,18 @@ export class Routes implements DirectoryListener, PresenceListener {
 
   private sweep(): void {
     if (this.swept) return
+    let fault: Error | undefined
     for (const name of readdirSync(this.folder)) {
       const host = name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name
       if (name === MARK || this.byHost.has(host)) continue
-      rmSync(join(this.folder, name), { force: true, recursive: true })
-      this.written.delete(name)
+      try {
+        rmSync(join(this.folder, name), { force: true, recursive: true })
+        this.written.delete(name)
+      } catch (error) {
+        fault = error as Error
+      }
     }
+    if (fault !== undefined) throw fault
     this.swept = true
   }
 

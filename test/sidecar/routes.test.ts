@@ -1,4 +1,4 @@
-// The route files: whole, named strictly, changed only with their state, kept up over a restart, retried when the disk was full.
+// The route files: whole, named strictly, changed only with their state, kept up over a restart, retried whatever it is that fails.
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { randomBytes } from 'node:crypto'
@@ -102,5 +102,66 @@ t.test('a full disk is told once and tried again', { skip: process.getuid?.() !=
   t.ok(routes.published)
   t.equal(read('b.test'), '1 away h1 b -\n')
   t.same(troubles.slice(1), [undefined])
+  t.end()
+})
+
+t.test('a folder that can not be made is told once and tried again, and what it held before counts', (t) => {
+  const dir = t.testdir({ routes: 'in the way' })
+  const { routes, troubles, read, fire, serve } = rig(dir, [service('a', ['a.test']), service('b', ['b.test'])])
+  t.notOk(routes.published)
+  serve('b', true)
+  fire()
+  t.match(troubles, [/EEXIST|ENOTDIR/])
+  rmSync(join(dir, 'routes'))
+  mkdirSync(join(dir, 'routes'))
+  writeFileSync(join(dir, 'routes/gone.test'), '1 up h1 gone -\n')
+  fire()
+  t.ok(routes.published)
+  t.same(readdirSync(join(dir, 'routes')).sort(), ['.mark', 'a.test', 'b.test'])
+  t.equal(read('b.test'), '1 up h1 b -\n')
+  t.same(troubles.slice(1), [undefined])
+  t.end()
+})
+
+t.test('a stranger that can not be removed is tried again', { skip: process.getuid?.() !== 0 && 'mounting needs root' }, (t) => {
+  const dir = t.testdir({ routes: { 'old.test': {}, 'older.test': '1 away h1 older -\n' } })
+  const stranger = join(dir, 'routes/old.test')
+  let mounted = true
+  const unmount = () => {
+    if (mounted) execFileSync('umount', [stranger])
+    mounted = false
+  }
+  execFileSync('mount', ['-t', 'tmpfs', 'tmpfs', stranger])
+  t.teardown(unmount)
+  const { routes, troubles, read, fire, known } = rig(dir, [service('a', ['a.test'])])
+  t.ok(routes.published, 'the table itself is whole')
+  t.same(readdirSync(join(dir, 'routes')).sort(), ['.mark', 'a.test', 'old.test'], 'the other one is gone')
+  t.match(troubles, [/busy/])
+  known.changeService('b', service('b', ['b.test']))
+  t.equal(read('b.test'), '1 away h1 b -\n', 'and goes on')
+  fire()
+  t.equal(troubles.length, 1)
+  unmount()
+  fire()
+  t.same(readdirSync(join(dir, 'routes')).sort(), ['.mark', 'a.test', 'b.test'])
+  t.same(troubles.slice(1), [undefined])
+  t.end()
+})
+
+t.test('once it is stopped the table stays as it is, for the process that comes next', (t) => {
+  const { routes, read, serve } = rig(t.testdir(), [service('a', ['a.test'])])
+  serve('a', true)
+  routes.stop()
+  serve('a', false)
+  t.equal(read('a.test'), '1 up h1 a -\n')
+  t.end()
+})
+
+t.test('a name is as long as it may be with `@prefixes` behind it', (t) => {
+  const longest = `${'a.'.repeat(122)}ab`
+  t.equal(longest.length, 246)
+  const { read } = rig(t.testdir(), [service('a', [longest, `a${longest}`], { prefixes: ['/', '/x'] })])
+  t.ok(read(`${longest}@prefixes`))
+  t.throws(() => read(`a${longest}`))
   t.end()
 })
