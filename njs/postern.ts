@@ -67,33 +67,31 @@ function pick(lines: string[], path: string, main: string): string {
     const line = lines[at] as string
     const space = line.indexOf(' ')
     const prefix = line.slice(0, space)
-    if (path === prefix || path.startsWith(`${prefix}/`)) return line.slice(space + 1)
+    if (path === prefix || path.startsWith(`${prefix}/`)) return `${line.slice(space + 1)}\n`
   }
   return main
 }
 
-/** The route's line for a host and the paths of the request, or the code of the refusal. */
-function find(given: NginxVariables, host: string): string {
-  const routes = given.postern_routes as string
+/** The route's line, whole, for a request whose own file is `file`; or the code of the refusal. */
+function find(given: NginxVariables, file: string): string {
   // The exact name needs no mark: its file is whole. What is looked at is what exists rarely, for a stat that succeeds costs ten that do not.
-  let text = read(routes + host, ROUTE_MAX_BYTES)
+  let text = read(file, ROUTE_MAX_BYTES)
   if (text === undefined) {
-    const found = wildcard(routes, host)
+    const host = file.lastIndexOf('/') + 1
+    const found = wildcard(file.slice(0, host), file.slice(host))
     const space = found.indexOf(' ')
     if (space === -1) return found
-    host = found.slice(0, space)
+    file = file.slice(0, host) + found.slice(0, space)
     text = found.slice(space + 1)
   }
-  const main = text.slice(0, -1)
-  if (!text.endsWith('\n')) return 'no_route_table'
   // Whether the line is one at all is seen where it is used.
-  return main.indexOf('p', main.lastIndexOf(' ')) === -1 ? main : prefixed(given, routes + host, main)
+  return text.indexOf('p', text.lastIndexOf(' ')) === -1 ? text : prefixed(given, file, text)
 }
 
 /** The line for the paths of the request, when the route has a file of prefixes; `main` is the one for all others. */
 function prefixed(given: NginxVariables, file: string, main: string): string {
   const prefixes = read(`${file}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
-  if (prefixes === undefined || !prefixes.endsWith('\n')) return 'no_route_table'
+  if (prefixes === undefined || !prefixes.endsWith('\n') || !main.endsWith('\n')) return 'no_route_table'
   const lines = prefixes.slice(0, -1).split('\n')
   if (lines.length > PREFIXES_MAX_COUNT) return 'no_route_table'
   const target = given.request_uri as string
@@ -111,29 +109,23 @@ function percent(character: string): string {
   return `%${character.charCodeAt(0).toString(16).toUpperCase()}`
 }
 
-/** All that is decided about a request, once: `SHAPE CONNECTION LINE` (postern-http.conf), or `refuse CODE`. */
+/** All that is decided about a request, once: `UPGRADES CONNECTION LINE` (postern-http.conf), or `refuse CODE`. */
 function route(r: NginxHTTPRequest): string {
   try {
     const given = r.variables
-    const authority = given.postern_authority as string
-    if (authority === '') return 'refuse bad_request'
-    const colon = authority.indexOf(':')
-    const line = find(given, colon === -1 ? authority : authority.slice(0, colon))
-    const shape = given.postern_shape as string
-    const connection = r.headersIn.Connection
-    if (connection === undefined && shape !== 'upgrade') return `${shape}  ${line}`
-    return named(shape, connection === undefined ? '' : String(connection), line)
+    const file = given.postern_file as string
+    if (file.charCodeAt(0) === 47 /* / */) return `-  ${find(given, file)}`
+    return file === '' ? 'refuse bad_request' : named(String(r.headersIn.Connection), find(given, file.slice(1)))
   } catch (fault) {
     r.error(`postern: the route table can't be read: ${String(fault)}`)
     return 'refuse no_route_table'
   }
 }
 
-/** The same where it matters what Connection names. */
-function named(shape: string, connection: string, line: string): string {
+/** The same for a request with a Connection field. */
+function named(connection: string, line: string): string {
   if (!/^[A-Za-z0-9!#$%&'*+.^_`|~, \t-]*$/.test(connection)) return 'refuse bad_request'
-  const upgrades = shape === 'upgrade' && /(^|[, \t])upgrade([, \t]|$)/i.test(connection)
-  return `${shape === 'upgrade' && !upgrades ? 'h1' : shape} ${encoded(connection)} ${line}`
+  return `${/(^|[, \t])upgrade([, \t]|$)/i.test(connection) ? 'u' : '-'} ${encoded(connection)} ${line}`
 }
 
 /** Why the visitor gets our page: nginx's own fault with the head, a door that failed, or what the route says. */
@@ -141,9 +133,9 @@ function code(r: NginxHTTPRequest): string {
   if (r.variables.status === '431') return 'head_too_large'
   const decided = r.variables.postern_route as string
   if (decided.startsWith('refuse ')) return decided.slice(7)
-  const line = decided.slice(decided.indexOf(' ', decided.indexOf(' ') + 1) + 1)
+  const line = decided.slice(decided.indexOf(' ', 2) + 1)
   if (refusals()[line] !== undefined) return line
-  const fields = /^1 (up|away|none) (h1|h2) (-|[a-z0-9][a-z0-9-]{0,62}) (-|[a-z]+)$/.exec(line)
+  const fields = line.endsWith('\n') ? /^1 (up|away|none) (h1|h2) (-|[a-z0-9][a-z0-9-]{0,62}) (-|[a-z]+)$/.exec(line.slice(0, -1)) : null
   if (fields === null) return 'no_route_table'
   if (fields[1] === 'none') return 'no_service'
   if (fields[1] === 'away') return (fields[4] as string).indexOf('c') === -1 ? 'service_away' : 'no_service'
