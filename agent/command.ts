@@ -44,7 +44,15 @@ The first SIGINT or SIGTERM lets requests under way finish (30 s), the second en
 exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 refused by the gateway, 4 unreachable (--once)
 `
 
-const COMMON = { join: { type: 'string' }, 'join-file': { type: 'string' }, policy: { type: 'string' }, proxy: { type: 'string' }, channel: { type: 'string' }, once: { type: 'boolean' }, json: { type: 'boolean' } } as const
+const COMMON = {
+  join: { type: 'string' },
+  'join-file': { type: 'string' },
+  policy: { type: 'string' },
+  proxy: { type: 'string' },
+  channel: { type: 'string' },
+  once: { type: 'boolean' },
+  json: { type: 'boolean' },
+} as const
 const ONLY = { help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'V' } } as const
 const HTTP = { ...COMMON, ...ONLY, service: { type: 'string', multiple: true }, 'host-header': { type: 'string' }, 'insecure-origin': { type: 'boolean' } } as const
 const START = { ...COMMON, ...ONLY, config: { type: 'string', short: 'c' } } as const

@@ -68,7 +68,14 @@ export function readAgentFile(path: string, platform: NodeJS.Platform): AgentFil
   }
   if (services.size === 0) throw wrong('`services` is empty: there is nothing to serve')
   const policy = readPolicy(optionalText(top.policy, 'policy', wrong))
-  return { join: optionalText(top.join, 'join', wrong), joinFile: optionalText(top.join_file, 'join_file', wrong), policy, proxy: optionalText(top.proxy, 'proxy', wrong), channel: optionalText(top.channel, 'channel', wrong), services }
+  return {
+    join: optionalText(top.join, 'join', wrong),
+    joinFile: optionalText(top.join_file, 'join_file', wrong),
+    policy,
+    proxy: optionalText(top.proxy, 'proxy', wrong),
+    channel: optionalText(top.channel, 'channel', wrong),
+    services,
+  }
 }
 
 function mapping<Key extends string>(value: unknown, keys: readonly Key[], prefix: string, wrong: (message: string) => Error): Partial<Record<Key, unknown>> {

@@ -161,7 +161,7 @@ function body(r: NginxHTTPRequest): string {
   if (spoken === 'json') {
     return JSON.stringify({ type: 'about:blank', title: refusal.title, status: refusal.status, detail: refusal.says, code: name, uuid })
   }
-  const title = `${refusal.status} ${refusal.title}`
+  const title = `${String(refusal.status)} ${refusal.title}`
   if (spoken === 'text') return `${title}\n${refusal.says}\ncode: ${name}\nuuid: ${uuid}\n`
   return `<!doctype html>
 <html lang="en">

@@ -28,7 +28,14 @@ t.test('when nobody reads any more the demo ends and leaves nothing', async (t) 
 })
 
 t.test('the demo says what is wrong with its options and exits with 2', async (t) => {
-  for (const [options, says] of [[['--loud'], /'--loud'[^]*usage: npm run demo/], [['--host', 'a b'], /--host takes/], [['--port', String(await freePort()), '--origin', 'ftp://here'], /only http and https/], [['--port', '0'], /--port takes/], [['--origin', 'nonsense'], /--origin takes a URL/]] as const) {
+  const wrong = [
+    [['--loud'], /'--loud'[^]*usage: npm run demo/],
+    [['--host', 'a b'], /--host takes/],
+    [['--port', '0'], /--port takes/],
+    [['--origin', 'nonsense'], /--origin takes a URL/],
+    [['--port', String(await freePort()), '--origin', 'ftp://here'], /only http and https/],
+  ] as const
+  for (const [options, says] of wrong) {
     const demo = startDemo(t, options)
     t.equal(await demo.ended, 2)
     t.match(demo.out(), says)

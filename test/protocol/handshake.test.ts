@@ -33,7 +33,9 @@ class Gateway implements Gatekeeper {
   }
   terms(): ReturnType<Gatekeeper['terms']> {
     if (this.verdict !== undefined) return this.verdict
-    return { policy: this.policy, lanes: 4, settings: SETTINGS, terms: { services: [{ name: 'demo', hosts: ['demo.localhost'] }], heartbeat_ms: this.times.heartbeatMs, dead_after_ms: this.times.deadAfterMs, grace_ms: this.times.graceMs, channels: ['websocket'] } }
+    const { heartbeatMs, deadAfterMs, graceMs } = this.times
+    const terms = { services: [{ name: 'demo', hosts: ['demo.localhost'] }], heartbeat_ms: heartbeatMs, dead_after_ms: deadAfterMs, grace_ms: graceMs, channels: ['websocket'] }
+    return { policy: this.policy, lanes: 4, settings: SETTINGS, terms }
   }
   sessionById(id: string): Session | undefined {
     return this.sessions.get(id)

@@ -310,7 +310,10 @@ class Model {
     if (random.below(2) === 0) clock.later(WILFUL_MS / 2 + random.below(WILFUL_MS / 2), () => (random.below(2) === 0 ? agent : gateway).drain())
     const idle = (session: Session): boolean => session.streamCount === 0 && session.budget.usedBytes === 0
     const done = (): boolean => !this.wilful && idle(agent) && idle(gateway)
-    if (!clock.run(() => done() || agent.ended || gateway.ended, SIMULATED_LIMIT_MS)) this.problem(`${String(agent.streamCount)} and ${String(gateway.streamCount)} streams are left, ${String(agent.budget.usedBytes)} and ${String(gateway.budget.usedBytes)} bytes held`)
+    if (!clock.run(() => done() || agent.ended || gateway.ended, SIMULATED_LIMIT_MS)) {
+      const [streams, bytes] = [[agent.streamCount, gateway.streamCount], [agent.budget.usedBytes, gateway.budget.usedBytes]]
+      this.problem(`${streams.join(' and ')} streams are left, ${bytes.join(' and ')} bytes held`)
+    }
     for (const { events } of this.told) this.problems.push(...events.filter((event) => event.startsWith('end')))
     for (const shared of this.shared) this.judge(shared)
   }

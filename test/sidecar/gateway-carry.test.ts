@@ -1,6 +1,6 @@
 // The gateway library with real agents: what is passed on, what is tried again, what is cancelled.
 import t from 'tap'
-import { errors } from '../../protocol/errors.ts'
+import { type ErrorCode, errors } from '../../protocol/errors.ts'
 import type { Stream } from '../../protocol/stream.ts'
 import { until } from '../harness/until.ts'
 import { answers, events, type Origin, Rig } from './gateway-rig.ts'
@@ -298,7 +298,7 @@ t.test('an upload that nobody reads any more after its answer is let go', async 
 t.test('what an agent says of nobody or of the gateway is shown as its own fault', async (t) => {
   const rig = await Rig.start(t)
   rig.allow('a', ['demo'])
-  let code = errors.gateway_fault as (typeof errors)[keyof typeof errors]
+  let code: ErrorCode = errors.gateway_fault
   await rig.agent('a', () => code)
   t.equal(await rig.ask('demo').done(), 'fail agent_protocol')
   code = errors.cancelled

@@ -21,7 +21,8 @@ const HEADS: readonly (readonly [string, string])[] = [
   ['/ HTTP/1.1\r\nHost: demo.localhost:80:81', ''], ['/ HTTP/1.1\r\nHost: demo..localhost', ''], ['/ HTTP/1.1\r\nHost: .demo.localhost', ''], ['/ HTTP/1.1\r\nHost: demo_localhost', ''], ['/ HTTP/1.1\r\nHost: [demo.localhost]', ''],
   ['/ HTTP/1.1\r\nHost: [fe80::1%25eth0]', ''], ['/ HTTP/1.1\r\nHost: xn--demo-.localhost', ''], ['/ HTTP/1.1\r\nHost: d\xe9mo.localhost', ''], ['/ HTTP/1.1\r\nHost: unknown.localhost', ''], ['/ HTTP/1.1\r\nHost:', ''], ['/ HTTP/1.1\r\nX: y', ''],
   ['/ HTTP/1.1\r\nHost : demo.localhost', ''], ['/ HTTP/1.1\r\n Host: demo.localhost', ''], ['/ HTTP/1.1\r\nHost: demo.localhost\r\nX-Forwarded-Host: other.localhost', 'demo'], ['/ HTTP/1.1\r\nHost: demo.localhost\r\nPostern: x', 'demo'],
-  ['/ HTTP/1.1\r\nHost: unknown.localhost\r\nX-Forwarded-Host: demo.localhost', ''], ['//other.localhost/ HTTP/1.1\r\nHost: demo.localhost', 'demo'], ['/ HTTP/1.0\r\nHost: demo.localhost', 'demo'], ['/ HTTP/1.0', ''], ['* HTTP/1.1\r\nHost: demo.localhost', ''],
+  ['/ HTTP/1.1\r\nHost: unknown.localhost\r\nX-Forwarded-Host: demo.localhost', ''],
+  ['//other.localhost/ HTTP/1.1\r\nHost: demo.localhost', 'demo'], ['/ HTTP/1.0\r\nHost: demo.localhost', 'demo'], ['/ HTTP/1.0', ''], ['* HTTP/1.1\r\nHost: demo.localhost', ''],
 ]
 
 const PATHS = [
