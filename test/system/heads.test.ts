@@ -6,7 +6,6 @@ import { startWorld } from './world.ts'
 const REPEATED = ['Content-Language', 'en', 'Content-Language', 'de', 'X-Content-Type-Options', 'nosniff', 'X-Content-Type-Options', 'nosniff', 'Vary', 'a', 'Vary', 'b', 'ETag', '"x"', '__proto__', 'y', 'constructor', 'z']
 
 const world = await startWorld(t, {
-  http: 'large_client_header_buffers 4 64k;',
   handler: (request, response) => {
     request.on('end', () => response.writeHead(200, request.url === '/repeated' ? [...REPEATED, 'Content-Length', '2'] : ['Content-Length', '2']).end('ok')).resume()
   },
