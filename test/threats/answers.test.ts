@@ -105,7 +105,9 @@ for (const [name, { method = 'GET', upgrade = false, is }] of Object.entries(REP
     if (!upgrade) socket.write(`GET /next HTTP/1.1\r\nHost: ${HOST}\r\nConnection: close\r\n\r\n`)
     await until('the end', () => closed || (upgrade && text.includes('\r\n\r\n')), { logs: () => text })
     const first = firstAnswer(text, method)
-    t.ok(is.endsWith('broken') || is.includes(' ') ? first.is === is : first.is.startsWith(is), `${is}: ${text.slice(0, 300)}`)
+    // What breaks right behind its head may break before nginx has passed the head on: then it is a 502.
+    const right = (is.endsWith('broken') && first.is.startsWith('502')) || (is.includes(' ') ? first.is === is : first.is.startsWith(is))
+    t.ok(right, `${is}: ${text.slice(0, 300)}`)
     t.notMatch(text, /POISON|Set-Cookie/)
     if (!is.endsWith('broken') && !upgrade) t.equal(firstAnswer(first.rest, 'GET').is, '200 next')
   })
