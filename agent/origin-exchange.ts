@@ -5,7 +5,7 @@ import { type ErrorCode, errors, PosternError } from '../protocol/errors.ts'
 import { INLINE_BODY_MAX_BYTES, INTERIM_HEADS_MAX_COUNT } from '../protocol/limits.ts'
 import type { Fields, Opening, Stream, StreamEvents } from '../protocol/stream.ts'
 import { blameAnswer, blameConnect } from './origin-errors.ts'
-import { answerFields, answerTrailers, type OriginRequest } from './origin-fields.ts'
+import { answerFields, answerTrailers, type OriginRequest, textOf } from './origin-fields.ts'
 import { Upgraded } from './upgraded.ts'
 
 /** Of an origin: who counts exchanges and hears of their failures. */
@@ -117,7 +117,7 @@ export class OriginExchange implements StreamEvents, Dispatcher.DispatchHandler 
   onResponseStart(controller: Dispatcher.DispatchController, status: number): void {
     if (this.over) return
     if (status === 101) throw new PosternError(errors.origin_protocol, 'went over to another protocol unasked')
-    const fields = answerFields(status, controller.rawHeaders as Buffer[])
+    const fields = answerFields(status, textOf(controller.rawHeaders as Buffer[]))
     if (status < 200) {
       if (++this.interims > INTERIM_HEADS_MAX_COUNT) throw new PosternError(errors.origin_protocol, 'too many interim answers')
       return this.stream.sendHead(fields, undefined, false)
@@ -139,7 +139,7 @@ export class OriginExchange implements StreamEvents, Dispatcher.DispatchHandler 
 
   onResponseEnd(controller: Dispatcher.DispatchController): void {
     if (this.over) return
-    const trailers = answerTrailers((controller.rawTrailers ?? []) as Buffer[])
+    const trailers = answerTrailers(textOf((controller.rawTrailers ?? []) as Buffer[]))
     const head = this.head
     if (head !== undefined && trailers.length === 0) {
       this.head = undefined
@@ -179,7 +179,7 @@ export class OriginExchange implements StreamEvents, Dispatcher.DispatchHandler 
 
   onRequestUpgrade(controller: Dispatcher.DispatchController, status: number, headers: unknown, socket: Duplex): void {
     if (this.over) return void socket.destroy()
-    const fields = answerFields(status, controller.rawHeaders as Buffer[])
+    const fields = answerFields(status, textOf(controller.rawHeaders as Buffer[]))
     if (!agreed(this.request.upgrade!, headers as { upgrade?: string | string[] })) {
       socket.destroy()
       return this.fail(errors.origin_protocol, 'went over to a protocol that was not asked for')

@@ -81,10 +81,12 @@ function connectionNames(fields: Fields, from: number): Set<string> | undefined 
   return names
 }
 
-/** An answer's head, as it came in order and case, with :status first. Throws `origin_head_too_large`. */
-export function answerFields(status: number, raw: readonly Buffer[]): string[] {
-  if (raw.length / 2 >= HEAD_MAX_FIELDS) throw new PosternError(errors.origin_head_too_large, `${String(raw.length / 2)} fields`)
-  const came = raw.map((part) => part.toString('latin1'))
+/** What undici gives of fields, as text. */
+export const textOf = (raw: readonly Buffer[]): string[] => raw.map((part) => part.toString('latin1'))
+
+/** An answer's head from its fields as they came, in order and case, with :status first. Throws `origin_head_too_large` and `origin_protocol`. */
+export function answerFields(status: number, came: readonly string[]): string[] {
+  if (came.length / 2 >= HEAD_MAX_FIELDS) throw new PosternError(errors.origin_head_too_large, `${String(came.length / 2)} fields`)
   const named = connectionNames(came, 0)
   const fields = [':status', String(status)]
   for (let i = 0; i < came.length; i += 2) {
@@ -97,13 +99,12 @@ export function answerFields(status: number, raw: readonly Buffer[]): string[] {
   return fields
 }
 
-export function answerTrailers(raw: readonly Buffer[]): Fields {
-  if (raw.length === 0) return NO_FIELDS
+export function answerTrailers(came: readonly string[]): Fields {
+  if (came.length === 0) return NO_FIELDS
   const fields: string[] = []
-  for (let i = 0; i < raw.length && fields.length < HEAD_MAX_FIELDS * 2; i += 2) {
-    const name = raw[i]!.toString('latin1')
-    const lower = fieldName(name)
-    if (!NOT_IN_TRAILERS.has(lower)) push(fields, name, lower, raw[i + 1]!.toString('latin1'))
+  for (let i = 0; i < came.length && fields.length < HEAD_MAX_FIELDS * 2; i += 2) {
+    const lower = fieldName(came[i]!)
+    if (!NOT_IN_TRAILERS.has(lower)) push(fields, came[i]!, lower, came[i + 1]!)
   }
   return fields
 }

@@ -3,15 +3,17 @@ import { Pool } from 'undici'
 import { type ErrorCode, errors, PosternError } from '../protocol/errors.ts'
 import { HEAD_MAX_BYTES } from '../protocol/limits.ts'
 import type { Opening, Stream, StreamEvents } from '../protocol/stream.ts'
+import { KeptConnections } from './kept-connections.ts'
 import { OriginExchange } from './origin-exchange.ts'
 import { originRequest } from './origin-fields.ts'
 import { originConnector } from './origin-socket.ts'
+import { PlainExchange } from './plain-exchange.ts'
 import type { Target } from './target.ts'
 
-/** Connections to one origin: an event stream keeps one for itself, and so does a websocket. Above, requests wait for one. */
+/** Connections to one origin for uploads and upgrades, beside as many for plain exchanges (kept-connections.ts): a websocket keeps one for itself. */
 const ORIGIN_CONNECTIONS_MAX_COUNT = 1_024
-/** Requests that wait for a connection; further ones are refused, for another agent to take. */
-const ORIGIN_WAITING_MAX_COUNT = 1_024
+/** Exchanges at once; further ones are refused, for another agent to take. Of one kind alone, those without a connection wait for one. */
+const ORIGIN_EXCHANGES_MAX_COUNT = 2_048
 /** Idle connections are closed by us before the origin does: node:http closes after 5 s, and a request on a connection that is being closed is lost. */
 const ORIGIN_KEEP_ALIVE_MS = 4_000
 
@@ -30,12 +32,15 @@ export class Origin {
   /** Exchanges that it was given and that are not over. */
   active = 0
   private readonly pool: Pool
+  private readonly connections: KeptConnections
   private readonly options: OriginOptions
 
 
   constructor(options: OriginOptions) {
     this.options = options
     this.target = options.target
+    const connect = originConnector(options.target, options.verifyTls ?? true)
+    this.connections = new KeptConnections(connect, ORIGIN_KEEP_ALIVE_MS)
     this.pool = new Pool(options.target.origin, {
       connections: ORIGIN_CONNECTIONS_MAX_COUNT,
       pipelining: 1,
@@ -44,16 +49,17 @@ export class Origin {
       headersTimeout: 0,
       keepAliveTimeout: ORIGIN_KEEP_ALIVE_MS,
       maxHeaderSize: HEAD_MAX_BYTES,
-      connect: originConnector(options.target, options.verifyTls ?? true),
+      connect,
     })
   }
 
   /** Carries an exchange. Returns what its stream is to tell, or why it was not begun. */
   take(opening: Opening, stream: Stream): StreamEvents | ErrorCode {
-    if (this.active >= ORIGIN_CONNECTIONS_MAX_COUNT + ORIGIN_WAITING_MAX_COUNT) return errors.refused
+    if (this.active >= ORIGIN_EXCHANGES_MAX_COUNT) return errors.refused
     try {
       const request = originRequest(opening.fields, this.options.hostHeader)
-      return new OriginExchange(this, this.pool, request, opening, stream)
+      const plain = opening.ended && request.upgrade === undefined && this.connections.hasRoom
+      return plain ? new PlainExchange(this, this.connections, request, opening, stream) : new OriginExchange(this, this.pool, request, opening, stream)
     } catch (error) {
       if (error instanceof PosternError) return error.code
       throw error
@@ -72,6 +78,7 @@ export class Origin {
 
   /** Breaks what is still under way. */
   async close(): Promise<void> {
+    this.connections.close()
     await this.pool.destroy()
   }
 }

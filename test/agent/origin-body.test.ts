@@ -188,7 +188,7 @@ t.test('so many exchanges at once are given to an origin and no more', async (t)
   const origin = originAt(t, server.port)
   const streams = Array.from({ length: 2_048 }, () => send(origin, request('GET', '/')))
   t.same(send(origin, request('GET', '/')).failure, { code: errors.refused, begun: false })
-  await until('every connection is there', () => server.connections() === 1_024)
+  await until('every connection is there', () => server.connections() === 2_048)
   for (const stream of streams) {
     t.equal(stream.failure, undefined)
     stream.events!.onReset(errors.cancelled, true)

@@ -38,7 +38,6 @@ const REPLIES: readonly (readonly [string, string, readonly (keyof typeof errors
   ['101 unasked', 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n', ['origin_protocol']],
   ['101 without its fields', 'HTTP/1.1 101 Switching Protocols\r\n\r\n', ['origin_protocol']],
   ['a storm of interim answers', 'HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n'.repeat(100), ['origin_protocol']],
-  ['100 that nobody waits for, then nothing', 'HTTP/1.1 100 Continue\r\n\r\n', ['origin_protocol']],
   ['a head of 70 KiB', `${OK}X: ${'a'.repeat(70_000)}\r\n\r\n`, ['origin_head_too_large']],
   ['101 fields', `${OK}${many(101)}Content-Length: 0\r\n\r\n`, ['origin_head_too_large']],
   ['5000 fields', `${OK}${many(5000)}Content-Length: 0\r\n\r\n`, ['origin_head_too_large']],
