@@ -35,7 +35,7 @@ t.test('a text of a megabyte is cut', (t) => {
   t.end()
 })
 
-const noTerminal = spawnSync('script', ['--version']).status === 0 ? false : 'there is no `script` to make a terminal with'
+const noTerminal = spawnSync('script', ['-qec', 'true', '/dev/null']).status === 0 ? false : 'there is no `script` to make a terminal with'
 
 t.test('on a terminal it asks for the join string, shows nothing of it, and speaks to people', { skip: noTerminal }, async (t) => {
   const gate = await startGate(t)
