@@ -29,7 +29,7 @@ const REPLIES: Readonly<Record<string, Reply>> = {
   'a signed length': { says: `${OK}Content-Length: +2\r\n\r\nok`, is: '502' },
   'a negative length': { says: `${OK}Content-Length: -2\r\n\r\nok`, is: '502' },
   'chunked and a length': { says: `${OK}Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n${POISON}`, is: '502' },
-  'an unknown encoding': { says: `${OK}Transfer-Encoding: cow\r\n\r\nok`, closes: true, is: '200 ok' },
+  'an unknown encoding': { says: `${OK}Transfer-Encoding: cow\r\n\r\nok`, closes: true, is: '502' },
   'a chunk without its end': { says: `${OK}Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n`, closes: true, is: '200 broken' },
   'a chunk of a wrong size': { says: `${OK}Transfer-Encoding: chunked\r\n\r\n1\r\nok\r\n0\r\n\r\n`, is: '200 broken' },
   'chunks, then an answer': { says: `${OK}Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n${POISON}`, is: '200 ok' },
