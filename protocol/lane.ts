@@ -100,10 +100,6 @@ export class Lane {
     return this.ride !== undefined && this.ride.writable && this.inFlight < this.bound
   }
 
-  get inFlightBytes(): number {
-    return this.inFlight
-  }
-
   /** W of SPEC §7. */
   get bound(): number {
     const twice = 2 * this.rate * Math.max(this.roundTripMs, ROUND_TRIP_FLOOR_MS)
@@ -125,12 +121,6 @@ export class Lane {
 
   private get rate(): number {
     return Math.max(this.bytesPerMs, this.bestBefore)
-  }
-
-  /** Since when the oldest record waits for its ack; undefined if none does. */
-  get waitsSince(): number | undefined {
-    for (let i = this.sentFrom; i < this.sent.length; i++) if (!this.sent[i]!.ackOnly) return this.sent[i]!.sentAt
-    return undefined
   }
 
   // --- sending -------------------------------------------------------------------------------------------------------
