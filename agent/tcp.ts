@@ -1,6 +1,5 @@
 // The tcp channel through nginx: one request that goes over to `postern`, and from then on messages behind their lengths (SPEC §2).
 import http from 'node:http'
-import type { Duplex } from 'node:stream'
 import { ByteCarrier } from '../protocol/byte-carrier.ts'
 import { channelUrl, type Dial, failureOf, httpFailure, placeOf, SOCKET_QUEUE_MAX_BYTES, UPGRADE_TIMEOUT_MS } from './channel-dial.ts'
 import { dial } from './dialer.ts'
@@ -37,7 +36,7 @@ export const dialTcp: Dial = (options, done) => {
         return settle({ reason: 'http', detail: 'what answers there goes over to another protocol' })
       }
       upgraded.setTimeout(0)
-      const carrier = carrierOf(upgraded, url.host)
+      const carrier = new ByteCarrier({ kind: 'tcp', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, upgraded)
       settle(carrier)
       if (head.length > 0) carrier.received(head)
     })
@@ -48,30 +47,4 @@ export const dialTcp: Dial = (options, done) => {
     cancelDial()
     request?.destroy()
   }
-}
-
-function carrierOf(socket: Duplex, peer: string): ByteCarrier {
-  const carrier = new ByteCarrier(
-    { kind: 'tcp', peer, worker: 0 },
-    {
-      write: (length, message) => {
-        socket.cork()
-        socket.write(length)
-        socket.write(message)
-        socket.uncork()
-        return socket.writableLength < SOCKET_QUEUE_MAX_BYTES
-      },
-      end: () => socket.end(() => socket.destroy()),
-      destroy: () => socket.destroy(),
-    },
-  )
-  socket.on('data', (chunk: Buffer) => carrier.received(chunk))
-  socket.on('drain', () => carrier.drained())
-  socket.on('end', () => {
-    socket.destroy()
-    carrier.ended('the gateway closed the connection')
-  })
-  socket.on('error', (error) => carrier.ended(error.message))
-  socket.on('close', () => carrier.ended('the connection was closed'))
-  return carrier
 }

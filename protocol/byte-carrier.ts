@@ -4,19 +4,25 @@ import { MESSAGE_MAX_BYTES } from './limits.ts'
 
 const LENGTH_BYTES = 3
 
-/** What it needs of the transport. */
-export interface ByteTransport {
-  /** Writes both, in one go. False: it holds more than it should; `drained` is called when it does not any more. */
-  write(length: Buffer, message: Buffer): boolean
-  /** Closes after what was written has left. */
-  end(): void
-  destroy(): void
+/** What it needs of a socket: a part of Node's Duplex. */
+export interface ByteSocket {
+  readonly writableLength: number
+  cork(): void
+  uncork(): void
+  write(bytes: Buffer): boolean
+  end(then: () => void): unknown
+  destroy(): unknown
+  on(event: 'data', listener: (chunk: Buffer) => void): unknown
+  on(event: 'error', listener: (error: Error) => void): unknown
+  on(event: 'drain' | 'end' | 'close', listener: () => void): unknown
 }
 
 export interface ByteCarrierFacts {
   readonly kind: string
   readonly peer: string
   readonly worker: number
+  /** Bytes in the socket beyond which `send` says stop. */
+  readonly queueMaxBytes: number
 }
 
 export class ByteCarrier implements Carrier {
@@ -26,7 +32,8 @@ export class ByteCarrier implements Carrier {
   onMessage: (message: Buffer) => void = nobody
   onDrain: () => void = nobody
   onClosed: (reason: string) => void = nobody
-  private readonly transport: ByteTransport
+  private readonly socket: ByteSocket
+  private readonly queueMaxBytes: number
   /** Of a message: what came of its length, or the message itself as far as it came. */
   private length = 0
   private lengthBytes = 0
@@ -36,35 +43,47 @@ export class ByteCarrier implements Carrier {
   private closing = false
   private closed = false
 
-  constructor(facts: ByteCarrierFacts, transport: ByteTransport) {
+  constructor(facts: ByteCarrierFacts, socket: ByteSocket) {
     this.kind = facts.kind
     this.peer = facts.peer
     this.worker = facts.worker
-    this.transport = transport
+    this.queueMaxBytes = facts.queueMaxBytes
+    this.socket = socket
+    socket.on('data', (chunk) => this.received(chunk))
+    socket.on('drain', () => this.drained())
+    // A channel has no half-close.
+    socket.on('end', () => {
+      socket.destroy()
+      this.ended('the peer closed the connection')
+    })
+    socket.on('error', (error) => this.ended(error.message))
+    socket.on('close', () => this.ended('the connection was closed'))
   }
 
   send(message: Buffer): boolean {
     if (this.closing || this.closed) return true
     const length = Buffer.allocUnsafe(LENGTH_BYTES)
     length.writeUIntBE(message.length, 0, LENGTH_BYTES)
-    if (!this.transport.write(length, message)) this.waits = true
+    this.socket.cork()
+    this.socket.write(length)
+    this.socket.write(message)
+    this.socket.uncork()
+    if (this.socket.writableLength >= this.queueMaxBytes) this.waits = true
     return !this.waits
   }
 
   close(): void {
     if (this.closing || this.closed) return
     this.closing = true
-    this.transport.end()
+    this.socket.end(() => this.socket.destroy())
   }
 
   abort(): void {
     this.closing = true
-    this.transport.destroy()
+    this.socket.destroy()
   }
 
-  // --- what the transport tells --------------------------------------------------------------------------------------
-
-  /** Bytes came. A message that lies whole in `chunk` is a view of it. */
+  /** Bytes came: the socket's own, or some that were read before it was handed over. A message that lies whole in `chunk` is a view of it. */
   received(chunk: Buffer): void {
     let at = 0
     while (at < chunk.length && !this.closing && !this.closed) {
@@ -80,14 +99,13 @@ export class ByteCarrier implements Carrier {
     }
   }
 
-  drained(): void {
+  private drained(): void {
     if (!this.waits || this.closing || this.closed) return
     this.waits = false
     this.onDrain()
   }
 
-  /** The transport is gone, or its other end sends no more: a channel has no half-close. */
-  ended(reason: string): void {
+  private ended(reason: string): void {
     if (this.closed) return
     this.closed = true
     this.onClosed(reason)

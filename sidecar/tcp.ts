@@ -13,28 +13,7 @@ export const TCP_PROTOCOL = 'postern'
 /** Goes over to the protocol and makes a carrier of the socket. `head`: what came behind the request already. */
 export function acceptTcp(request: IncomingMessage, socket: Duplex, head: Buffer, then: (carrier: ByteCarrier) => void): void {
   socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${TCP_PROTOCOL}\r\n\r\n`)
-  const carrier = new ByteCarrier(
-    { kind: 'tcp', peer: peerOf(request), worker: workerOf(request) },
-    {
-      write: (length, message) => {
-        socket.cork()
-        socket.write(length)
-        socket.write(message)
-        socket.uncork()
-        return socket.writableLength < SOCKET_QUEUE_BYTES
-      },
-      end: () => socket.end(() => socket.destroy()),
-      destroy: () => socket.destroy(),
-    },
-  )
-  socket.on('data', (chunk: Buffer) => carrier.received(chunk))
-  socket.on('drain', () => carrier.drained())
-  socket.on('end', () => {
-    socket.destroy()
-    carrier.ended('the peer closed the connection')
-  })
-  socket.on('error', (error) => carrier.ended(error.message))
-  socket.on('close', () => carrier.ended('the connection was closed'))
+  const carrier = new ByteCarrier({ kind: 'tcp', peer: peerOf(request), worker: workerOf(request), queueMaxBytes: SOCKET_QUEUE_BYTES }, socket)
   then(carrier)
   if (head.length > 0) carrier.received(head)
 }
