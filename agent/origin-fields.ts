@@ -1,6 +1,6 @@
 // The fields of a request as the origin is to see them, and those of its answer as the gateway is: checked again, hop-by-hop taken out (RFC 9110 §7.6.1).
 import { errors, PosternError } from '../protocol/errors.ts'
-import { fieldName } from '../protocol/field-name.ts'
+import { fieldName, TOKEN } from '../protocol/field-name.ts'
 import { HEAD_MAX_FIELDS } from '../protocol/limits.ts'
 import { type Fields, NO_FIELDS } from '../protocol/stream.ts'
 
@@ -16,7 +16,6 @@ export interface OriginRequest {
   readonly upgrade: string | undefined
 }
 
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 /** Everything but control bytes, HTAB allowed; RFC 9110 §5.5 with obs-text. */
 const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/
 const PATH = /^\/[\x21-\x7e\x80-\xff]*$/

@@ -1,5 +1,5 @@
 // The plain case of an exchange at its origin: a request that is whole when it comes, and no upgrade. Most are, so they go without undici.
-import { type ErrorCode, errors, PosternError } from '../protocol/errors.ts'
+import { type ErrorCode, errors, IDEMPOTENT, PosternError } from '../protocol/errors.ts'
 import { INLINE_BODY_MAX_BYTES } from '../protocol/limits.ts'
 import type { Fields, Opening, Stream, StreamEvents } from '../protocol/stream.ts'
 import { AnswerReader, type AnswerEvents } from './answer-reader.ts'
@@ -8,8 +8,6 @@ import { blameAnswer, blameConnect } from './origin-errors.ts'
 import type { ExchangeOwner } from './origin-exchange.ts'
 import { answerFields, answerTrailers, type OriginRequest } from './origin-fields.ts'
 
-/** RFC 9110 §9.2.2. */
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE'])
 /** Of these an origin expects a body, so that having none is said (RFC 9110 §8.6). */
 const EXPECTS_BODY: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH'])
 
@@ -38,11 +36,15 @@ export class PlainExchange implements StreamEvents, AnswerEvents, ConnectionUser
     this.request = request
     this.body = opening.body
     this.stream = stream
-    this.reader = new AnswerReader(this, request.method === 'HEAD')
+    this.reader = this.newReader()
     owner.active++
     const idle = connections.takeIdle()
     if (idle === undefined) this.connect()
     else this.send(idle)
+  }
+
+  private newReader(): AnswerReader {
+    return new AnswerReader(this, this.request.method === 'HEAD')
   }
 
   private connect(): void {
@@ -94,7 +96,10 @@ export class PlainExchange implements StreamEvents, AnswerEvents, ConnectionUser
     if (this.over) return
     if (error === undefined && this.reader.closed()) return
     // Closed by the origin just as the request left: on a connection that was kept, that says nothing of the request.
-    if (connection?.used === true && !this.reader.began && IDEMPOTENT.has(this.request.method)) return this.connect()
+    if (connection?.used === true && !this.reader.began && IDEMPOTENT.has(this.request.method)) {
+      this.reader = this.newReader()
+      return this.connect()
+    }
     const code = error === undefined ? (this.reader.answered ? errors.origin_incomplete : errors.origin_reset) : blameAnswer(error, this.reader.answered)
     this.fail(code, error?.message ?? 'the connection was closed')
   }

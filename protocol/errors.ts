@@ -6,6 +6,9 @@ export type Fault = 'nobody' | 'visitor' | 'gateway' | 'agent' | 'origin'
 /** May the exchange be sent again to another agent: never, if its method is idempotent, or always (nothing was begun). */
 export type Again = 'never' | 'idempotent' | 'always'
 
+/** Methods of which a second time does no more than one (RFC 9110 §9.2.2). */
+export const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'])
+
 export interface ErrorCode {
   /** The number on the wire (RESET, STOP, CLOSE). */
   readonly number: number

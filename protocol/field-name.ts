@@ -1,6 +1,7 @@
 // Names of fields (RFC 9110 §5.1): is it one, and how is it in lower case? Asked of the same few names for every request, so the answers are remembered.
 
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
+/** RFC 9110 §5.6.2. */
+export const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 /** Spellings remembered; beyond it all are forgotten, so that nobody's made-up names stay for good. */
 const REMEMBERED_MAX_COUNT = 1_024
 /** Longer ones are rare, and not remembered. */

@@ -1,7 +1,7 @@
 // One exchange on its way: finds an agent, sends the request, passes the answer on, and tries another agent where that can do no harm (SPEC §10, §12).
 import type { Clock } from '../protocol/clock.ts'
 import type { Budget } from '../protocol/credit.ts'
-import { type ErrorCode, errors, type Fault, PosternError } from '../protocol/errors.ts'
+import { type ErrorCode, errors, type Fault, IDEMPOTENT, PosternError } from '../protocol/errors.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
 import type { Answer, Exchange, Request } from './carry.ts'
 import type { Deadlines, Waiter } from './deadlines.ts'
@@ -13,9 +13,6 @@ import type { Serving } from './serving.ts'
 const HELD_BODY_MAX_BYTES = 65_536
 /** Agents that an exchange is sent to at most: what three of them could not take is wrong in itself. */
 const TRIES_MAX_COUNT = 3
-
-/** RFC 9110 §9.2.2. */
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE', 'PUT', 'DELETE'])
 
 const EMPTY = Buffer.alloc(0)
 

@@ -1,13 +1,14 @@
 // The ingress for nginx's grpc_pass: HTTP/2 without TLS, bodies of any size and unknown length, trailers both ways.
 import { constants, createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
+import { TOKEN } from '../protocol/field-name.ts'
 import { HEAD_MAX_BYTES } from '../protocol/limits.ts'
 import { type Fields, NO_FIELDS } from '../protocol/stream.ts'
 import type { Answer, Carry, Exchange, Request } from './carry.ts'
 import { readEnvelope, wrapRequest } from './envelope.ts'
 import type { Report } from './ingress-h1.ts'
 import { refuse } from './refusal.ts'
-import { CONTROL, LENGTH, TOKEN } from './request-head.ts'
+import { CONTROL, LENGTH } from './request-head.ts'
 import { checkResponseHead, checkTrailers, isBodiless } from './response-head.ts'
 
 /** nginx puts one request on a connection of grpc_pass at a time: more than a few streams is not nginx. */

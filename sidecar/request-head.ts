@@ -1,6 +1,6 @@
 // Reads the head of an HTTP/1.1 request as nginx sends it, and refuses whatever could be read in two ways.
 import { type ErrorCode, errors } from '../protocol/errors.ts'
-import { fieldName } from '../protocol/field-name.ts'
+import { fieldName, TOKEN } from '../protocol/field-name.ts'
 import { HEAD_MAX_BYTES, HEAD_MAX_FIELDS } from '../protocol/limits.ts'
 
 export interface RequestHead {
@@ -17,7 +17,6 @@ export interface RequestHead {
   readonly envelope: string
 }
 
-export const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/
 /** No field value holds these: control bytes but HTAB (RFC 9110 §5.5). */
 export const CONTROL = /[\0-\x08\x0a-\x1f\x7f]/
 // njs lets through what begins with a slash and has no fragment; the rest is nginx's.

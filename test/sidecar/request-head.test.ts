@@ -3,7 +3,8 @@ import t from 'tap'
 import { errors } from '../../protocol/errors.ts'
 import { readEnvelope } from '../../sidecar/envelope.ts'
 import { refuse } from '../../sidecar/refusal.ts'
-import { CONTROL, readRequestHead, TOKEN } from '../../sidecar/request-head.ts'
+import { TOKEN } from '../../protocol/field-name.ts'
+import { CONTROL, readRequestHead } from '../../sidecar/request-head.ts'
 import { ENVELOPE, get, UUID } from './ingress-rig.ts'
 
 t.test('whatever a seed makes of a head, what is accepted has one reading', async (t) => {
