@@ -223,6 +223,8 @@ export class Agent {
       onPeerDrain: () => onEvent({ event: 'gateway_drains' }),
       onDetached: lost,
       onAttached: () => undefined,
+      onChannelLost: () => undefined,
+      onStalled: () => undefined,
       onMove: () => {
         if (this.cancelTry === undefined) this.connect()
       },

@@ -2,11 +2,13 @@
 import { blame, type Carrier } from './channel.ts'
 import type { Environment } from './environment.ts'
 import { type ErrorCode, errors, PosternError } from './errors.ts'
-import { HANDSHAKE_MESSAGE_MAX_BYTES, LANES_MAX_COUNT } from './limits.ts'
+import { HANDSHAKE_MESSAGE_MAX_BYTES, LANES_MAX_COUNT, PROBES_MAX_COUNT } from './limits.ts'
 import {
+  decodeBeat,
   decodeChannelOpen,
   decodeHello,
   decodeProof,
+  encodeBeat,
   encodeChallenge,
   encodeClose,
   encodeWelcomeInside,
@@ -59,6 +61,13 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, environment: Env
     carrier.send(encodeClose(code, code === errors.protocol_error ? detail : code.says))
     carrier.close()
     gatekeeper.onRefused(carrier, code, detail)
+  }
+
+  let probes = 0
+  const takeProbe = (message: Buffer): void => {
+    const { answer, number } = decodeBeat(message)
+    if (answer || ++probes > PROBES_MAX_COUNT) throw new PosternError(errors.protocol_error, answer ? 'an answer to no BEAT of ours' : 'too many BEATs before HELLO')
+    carrier.send(encodeBeat(true, number))
   }
 
   const takeHello = (message: Buffer): void => {
@@ -125,7 +134,8 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, environment: Env
     try {
       if (message.length > HANDSHAKE_MESSAGE_MAX_BYTES) throw new PosternError(errors.protocol_error, `a message of ${String(message.length)} bytes before the proof`)
       const kind = message[0]
-      if (kind === Kind.hello && step === 'first') takeHello(message)
+      if (kind === Kind.beat && step === 'first') takeProbe(message)
+      else if (kind === Kind.hello && step === 'first') takeHello(message)
       else if (kind === Kind.channelOpen && step === 'first') takeChannelOpen(message)
       else if (kind === Kind.proof && step === 'proof') takeProof(message)
       else throw new PosternError(errors.protocol_error, `a message of kind ${String(kind)} where none may come`)

@@ -27,6 +27,8 @@ export const RECORD_HEADROOM_BYTES = 24
 export interface Ride {
   readonly writable: boolean
   send(message: Buffer): void
+  /** Something was sent at that time which is to be answered. */
+  waitsSince(at: number): void
 }
 
 interface SentRecord {
@@ -144,6 +146,7 @@ export class Lane {
     const from = this.writeHeader(message, start, number, sealed, this.sayNumber)
     this.sayNumber = false
     this.ride!.send(message.subarray(from, end))
+    if (!ackOnly) this.ride!.waitsSince(now)
   }
 
   // Writes the header so that it ends where the payload starts; returns where it begins.
@@ -153,6 +156,13 @@ export class Lane {
     const at = writeVarint(into, from + 1, this.id)
     if (numbered) writeVarint(into, writeVarint(into, at, this.attachCount), number)
     return from
+  }
+
+  /** When the oldest record was sent that is not acknowledged and asks to be; Infinity if there is none. */
+  get oldestUnacked(): number {
+    if (this.inFlight === 0) return Infinity
+    for (let i = this.sentFrom; i < this.sent.length; i++) if (!this.sent[i]!.ackOnly) return this.sent[i]!.sentAt
+    return Infinity
   }
 
   /** The peer has so many of our records. */
@@ -287,6 +297,7 @@ export class Lane {
     record.deliveredBefore = this.delivered
     const from = this.writeHeader(message, RECORD_HEADROOM_BYTES, record.number, record.sealed, true)
     ride.send(message.subarray(from))
+    ride.waitsSince(now)
   }
 }
 

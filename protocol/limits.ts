@@ -53,6 +53,13 @@ export const ACK_AFTER_BYTES = 65_536
 export const ACK_AFTER_RECORDS = 16
 export const ACK_AFTER_MS = 25
 
+/** A channel from which nothing came for so long, nor for so many round trips, while something waits for an answer: the agent moves its lanes to another. */
+export const STALLED_AFTER_MS = 2_000
+export const STALLED_AFTER_ROUND_TRIPS = 4
+
+/** BEATs that a gateway answers before it knows who asks: a probe is one. */
+export const PROBES_MAX_COUNT = 4
+
 /** Records of nothing but acks that wait for an ack. A peer acknowledges them with whatever it sends next, so there are hardly ever many. */
 export const ACKS_KEPT_MAX_COUNT = 4_096
 /** No stream is opened while so much waits to leave before it: streams that come and go would heap up their heads on a lane that is stuck. */

@@ -1,5 +1,6 @@
 // A session: its lanes, the channels they ride on, and its streams; it outlives any channel (SPEC §5, §10).
 import { blame, type Carrier, Channel, type ChannelOwner } from './channel.ts'
+import { ChannelProof } from './channel-proof.ts'
 import { Budget } from './credit.ts'
 import type { Environment } from './environment.ts'
 import { type ErrorCode, errorByNumber, errors, PosternError } from './errors.ts'
@@ -37,6 +38,10 @@ export interface SessionEvents {
   onDetached(reason: string): void
   /** A channel carries the session again. */
   onAttached(): void
+  /** A channel of the session is gone; others may be there still. */
+  onChannelLost(carrier: Carrier, reason: string): void
+  /** Agent: nothing comes over this channel any more, though something should. Its lanes want another; it may live all the same. */
+  onStalled(carrier: Carrier): void
   /** The gateway asks for another channel (MOVE). */
   onMove(code: ErrorCode): void
   /** Over, once. Every stream had its onReset before. */
@@ -145,6 +150,11 @@ export class Session implements ChannelOwner, TrafficOwner {
     return [...this.channels].map((channel) => channel.carrier)
   }
 
+  /** For each lane the channel it rides on; undefined while it rides on none. */
+  get rides(): (Carrier | undefined)[] {
+    return this.traffic.map(({ lane }) => [...this.channels].find((channel) => lane.ridesOn(channel))?.carrier)
+  }
+
   /** Those of them that no lane rides on. */
   get idleCarriers(): Carrier[] {
     return [...this.channels].filter((channel) => !this.traffic.some(({ lane }) => lane.ridesOn(channel))).map(({ carrier }) => carrier)
@@ -212,7 +222,7 @@ export class Session implements ChannelOwner, TrafficOwner {
 
   /** The channel of the handshake carries lane 0 from its first record on. */
   begin(carrier: Carrier): void {
-    const channel = new Channel(carrier, 0, this)
+    const channel = this.channelOver(carrier, 0)
     this.channels.add(channel)
     const first = this.traffic[0]!
     first.lane.begin(channel)
@@ -226,7 +236,7 @@ export class Session implements ChannelOwner, TrafficOwner {
       carrier.close()
       return done({ code: errors.unknown_session, detail: 'the session is over' })
     }
-    const channel = new Channel(carrier, ++this.lastChannel, this)
+    const channel = this.channelOver(carrier, ++this.lastChannel)
     // A way that swallows it must not use up the grace.
     const cancel = this.clock.later(this.environment.times.handshakeMs, () => channel.giveUp(errors.handshake_timeout, errors.handshake_timeout.says))
     const marks = this.askFor(channel, lanes, (refusal) => {
@@ -269,7 +279,7 @@ export class Session implements ChannelOwner, TrafficOwner {
     const refusal = this.checkMarks(marks)
     if (refusal !== undefined) return refusal
     this.lastChannel = channelNumber
-    const channel = new Channel(carrier, channelNumber, this)
+    const channel = this.channelOver(carrier, channelNumber)
     try {
       this.welcomeChannel(channel)
       this.grant(channel, Kind.channelOpened, marks)
@@ -278,6 +288,11 @@ export class Session implements ChannelOwner, TrafficOwner {
       this.channelBroken(channel, error)
     }
     return undefined
+  }
+
+  private channelOver(carrier: Carrier, number: number): Channel {
+    carrier.bind?.(new ChannelProof(this.channelKey, this.sessionId, number))
+    return new Channel(carrier, number, this)
   }
 
   private checkMarks(marks: readonly LaneMark[]): Refusal | undefined {
@@ -365,6 +380,14 @@ export class Session implements ChannelOwner, TrafficOwner {
     for (const traffic of this.traffic) if (traffic.lane.ridesOn(channel)) traffic.wake()
   }
 
+  channelStalled(channel: Channel): void {
+    if (this.channels.has(channel)) this.events.onStalled(channel.carrier)
+  }
+
+  oldestUnacked(channel: Channel): number {
+    return Math.min(...this.traffic.map(({ lane }) => (lane.ridesOn(channel) ? lane.oldestUnacked : Infinity)))
+  }
+
   channelBroken(channel: Channel, error: unknown): void {
     const { code, detail } = blame(error)
     channel.close(code, code === errors.protocol_error ? detail : code.says)
@@ -384,6 +407,7 @@ export class Session implements ChannelOwner, TrafficOwner {
     for (const { done } of refused) done({ code: code ?? errors.agent_lost, detail: reason })
     if (this.ended) return
     if (was && code !== undefined && ENDING.has(code)) return this.end(code, reason)
+    if (was) this.events.onChannelLost(channel.carrier, reason)
     if (this.channels.size > 0) return this.reattach(lanes)
     if (!was) return
     this.cancelGrace = this.clock.later(this.environment.times.graceMs, () => this.end(errors.agent_lost, `no channel came back: ${reason}`))
@@ -431,6 +455,8 @@ const SILENT: SessionEvents = {
   onPeerDrain: nothing,
   onDetached: nothing,
   onAttached: nothing,
+  onChannelLost: nothing,
+  onStalled: nothing,
   onMove: nothing,
   onEnd: nothing,
 }

@@ -114,6 +114,8 @@ export class Registry implements Gatekeeper, DirectoryListener {
         this.options.witness.sessionDetached(member, reason)
       },
       onAttached: () => this.serving.touch(member),
+      onChannelLost: () => {},
+      onStalled: () => {},
       onMove: () => {},
       onEnd: (code, detail) => this.ended(member, code, detail),
     }

@@ -109,6 +109,8 @@ export async function startGate(t: Ends, options: { readonly graceMs?: number; r
         onPeerDrain: () => void gate.peerDrains.push(session),
         onDetached: () => undefined,
         onAttached: () => undefined,
+        onChannelLost: () => undefined,
+        onStalled: () => undefined,
         onMove: () => undefined,
         onEnd: () => undefined,
       }

@@ -1,5 +1,6 @@
 // Owners of streams for tests: one that sends a body and collects the answer, one that sends back what it gets.
 import { createHash } from 'node:crypto'
+import type { Carrier } from '../../protocol/channel.ts'
 import type { ErrorCode } from '../../protocol/errors.ts'
 import type { SessionEvents } from '../../protocol/session.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from '../../protocol/stream.ts'
@@ -146,6 +147,12 @@ export class SessionRecorder implements SessionEvents {
   }
   onAttached(): void {
     this.events.push('attached')
+  }
+  onChannelLost(_carrier: Carrier, reason: string): void {
+    this.events.push(`channel lost: ${reason}`)
+  }
+  onStalled(): void {
+    this.events.push('stalled')
   }
   onMove(code: ErrorCode): void {
     this.events.push(`move ${code.name}`)

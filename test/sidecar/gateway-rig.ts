@@ -243,6 +243,8 @@ export class Agent {
       onPeerDrain() {},
       onDetached() {},
       onAttached() {},
+      onChannelLost() {},
+      onStalled() {},
       onMove: (code) => (this.moves += code.number === errors.gateway_leaving.number ? 1 : 0),
       onEnd: (code) => (this.ended = code.name),
     }
