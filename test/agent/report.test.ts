@@ -41,7 +41,8 @@ t.test('on a terminal it asks for the join string, shows nothing of it, and spea
   const gate = await startGate(t)
   const main = join(import.meta.dirname, '../../agent/main.ts')
   const { POSTERN_JOIN: _join, POSTERN_JOIN_FILE: _file, ...env } = process.env
-  const child = spawn('script', ['-qfec', `"${process.execPath}" "${main}" http 3000`, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'inherit'] })
+  // `exec`: a shell that stays between (dash does, bash does not) would hear Ctrl-C too and end with 130 whatever the agent does.
+  const child = spawn('script', ['-qfec', `exec "${process.execPath}" "${main}" http 3000`, '/dev/null'], { env, stdio: ['pipe', 'pipe', 'inherit'] })
   t.teardown(() => child.kill('SIGKILL'))
   const ended = new Promise((resolve) => child.once('close', resolve))
   let shown = ''
