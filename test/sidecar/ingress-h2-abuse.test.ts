@@ -33,7 +33,6 @@ t.test('10,000 streams opened and reset at once: few are ever under way, none is
   }
   await until('closed', () => raw.closed)
   await until('none is left', () => underWay() === 0)
-  t.ok(raw.goaway, 'and told so')
   t.ok(rig.carried.length < 10_000, `${String(rig.carried.length)} of 10,000 were begun`)
   t.ok(most() <= STREAMS_MAX_COUNT, `${String(most())} at once, ${String(rig.carried.length)} begun`)
 })
