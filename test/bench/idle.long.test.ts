@@ -1,0 +1,16 @@
+// A thousand connected agents that have nothing to do cost the gateway at most 60 KB each (issue 3, Speed).
+import { execFile } from 'node:child_process'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import type { Idle } from '../../bench/idle.ts'
+
+const MAIN = join(import.meta.dirname, '../../bench/idle.ts')
+
+t.test('an idle agent costs the gateway at most 60 KB', async (t) => {
+  const { stdout } = await promisify(execFile)(process.execPath, [MAIN, '--agents', '1000'])
+  const result = JSON.parse(stdout) as Idle
+  t.comment(stdout)
+  t.equal(result.agents, 1_000)
+  t.ok(result.eachKb <= 60, `each costs ${result.eachKb.toFixed(1)} KB`)
+})
