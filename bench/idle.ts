@@ -17,6 +17,7 @@ export interface Idle {
   readonly eachKb: number
 }
 
+const GATEWAY = join(import.meta.dirname, '../sidecar/main.ts')
 /** Instances of one agent: a gateway takes 64. */
 const INSTANCES = 50
 /** Agents in one process. */
@@ -38,7 +39,8 @@ async function measure(count: number): Promise<Idle> {
     await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port, ...(await edgeParts(join(dir, 'edge'), gateway.runDir, port)) })
     const joins: string[] = []
     for (let i = 0; i < Math.ceil(count / INSTANCES); i++) {
-      const said = await run(process.execPath, [join(import.meta.dirname, '../sidecar/main.ts'), 'agents', 'add', `idle-${String(i)}`, '--service', `idle-${String(i)}`, '--host', `i${String(i)}.localhost`, '--run-dir', gateway.runDir])
+      const name = `idle-${String(i)}`
+      const said = await run(process.execPath, [GATEWAY, 'agents', 'add', name, '--service', name, '--host', `${name}.localhost`, '--run-dir', gateway.runDir])
       joins.push(/\bpj1_[\w-]+/.exec(said)![0])
     }
     const crowd = async (from: number, size: number): Promise<void> => {
