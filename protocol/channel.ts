@@ -51,6 +51,7 @@ export class Channel implements Ride {
   /** The number of the next record on each lane that came over this channel; undefined until one said its number. */
   readonly counters = new Map<number, { next: number | undefined }>()
   roundTripMs: number | undefined
+  readonly since: number
   private readonly owner: ChannelOwner
   private cameAt: number
   private beatNumber = 0
@@ -69,7 +70,8 @@ export class Channel implements Ride {
     this.carrier = carrier
     this.number = number
     this.owner = owner
-    this.cameAt = owner.environment.clock.now()
+    this.since = owner.environment.clock.now()
+    this.cameAt = this.since
     this.cancelBeat = owner.environment.clock.later(owner.environment.times.heartbeatMs, () => this.beat())
     carrier.onMessage = (message) => this.take(message)
     carrier.onDrain = () => {

@@ -42,8 +42,8 @@ export interface SessionEvents {
   onChannelLost(carrier: Carrier, reason: string): void
   /** Agent: nothing comes over this channel any more, though something should. Its lanes want another; it may live all the same. */
   onStalled(carrier: Carrier): void
-  /** The gateway asks for another channel (MOVE). */
-  onMove(code: ErrorCode): void
+  /** The gateway asks for another channel instead of this one (MOVE). */
+  onMove(code: ErrorCode, carrier: Carrier): void
   /** Over, once. Every stream had its onReset before. */
   onEnd(code: ErrorCode, detail: string): void
 }
@@ -52,6 +52,16 @@ export interface SessionEvents {
 export interface Refusal {
   readonly code: ErrorCode
   readonly detail: string
+}
+
+/** A channel of a session, for people. */
+export interface ChannelFacts {
+  readonly carrier: Carrier
+  /** How long its last BEAT took; undefined before the first. */
+  readonly roundTripMs: number | undefined
+  readonly lanes: readonly number[]
+  /** When it became a channel, on the clock of the environment. */
+  readonly since: number
 }
 
 /** What the four messages of the handshake agreed. */
@@ -145,9 +155,17 @@ export class Session implements ChannelOwner, TrafficOwner {
     return Math.min(...this.traffic.map((traffic) => traffic.lane.roundTripMs))
   }
 
-  /** The channels it has, for people. */
+  /** The channels it has. */
   get carriers(): Carrier[] {
     return [...this.channels].map((channel) => channel.carrier)
+  }
+
+  /** The same with what is known of each. */
+  get channelFacts(): ChannelFacts[] {
+    return [...this.channels].map((channel) => {
+      const lanes = this.traffic.filter(({ lane }) => lane.ridesOn(channel)).map(({ lane }) => lane.id)
+      return { carrier: channel.carrier, roundTripMs: channel.roundTripMs, lanes, since: channel.since }
+    })
   }
 
   /** For each lane the channel it rides on; undefined while it rides on none. */
@@ -339,7 +357,7 @@ export class Session implements ChannelOwner, TrafficOwner {
     if (this.role === 'gateway' && kind === Kind.attach) return this.takeAttach(channel, message)
     if (this.role === 'agent' && (kind === Kind.channelOpened || kind === Kind.attached)) return this.takeGrant(channel, message)
     if (this.role === 'agent' && kind === Kind.move) {
-      return this.events.onMove(errorByNumber(this.reader.set(message, 1).varint()))
+      return this.events.onMove(errorByNumber(this.reader.set(message, 1).varint()), channel.carrier)
     }
     throw new PosternError(errors.protocol_error, `a message of kind ${String(kind)} where none may come`)
   }
