@@ -1,9 +1,10 @@
 // A running gateway: puts the parts together in the order in which they need each other, and takes them apart again without losing a request.
 import { mkdirSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { errors } from '../protocol/errors.ts'
 import { FIRST_CREDIT_BYTES } from '../protocol/limits.ts'
 import { ready } from '../protocol/opaque.ts'
-import { createAgentsServer } from './agents-server.ts'
+import { AgentsDoor } from './agents-door.ts'
 import { Control } from './control.ts'
 import type { Live, LiveSession } from './control-app.ts'
 import { Doors } from './doors.ts'
@@ -17,6 +18,7 @@ import { Registry, type Witness } from './registry.ts'
 import { Routes } from './routes.ts'
 import { groupId, type Settings } from './settings.ts'
 import { listen, type SocketName, type SocketPlaces } from './sockets.ts'
+import { Strangers } from './strangers.ts'
 
 export interface RunOptions {
   readonly settings: Settings
@@ -79,7 +81,10 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   const h1 = new IngressH1(gateway.carry, report)
   const h2 = new IngressH2(gateway.carry, report)
   const doors = new Doors([h1.server, h2.server])
-  const agents = createAgentsServer(registry, environment)
+  const strangers = new Strangers(registry, environment)
+  const door = new AgentsDoor({ entrance: 'socket', strangers, environment, takeRequest: () => false })
+  // Each end of a connection may end by itself: an answer is sent to whoever only listens any more.
+  const agents = createServer({ allowHalfOpen: true }, (socket) => door.take(socket))
   await listen(agents, 'agents', places)
   await listen(h1.server, 'ingress', places)
   await listen(h2.server, 'ingress-h2', places)
@@ -94,6 +99,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
       const later = (ms: number): Promise<void> => new Promise((resolve) => void environment.clock.later(ms, resolve))
       await doors.leave({ idle: () => gateway.leave(), drainMs: settings.drain_ms, later })
       agents.close()
+      door.close()
       // The table stays as it is: visitors of a gateway that comes back at once wait for its agents instead of hearing that nobody serves them.
       routes.stop()
       registry.end(errors.gateway_leaving, errors.gateway_leaving.says)

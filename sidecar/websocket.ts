@@ -4,7 +4,7 @@ import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Carrier } from '../protocol/channel.ts'
 import { MESSAGE_MAX_BYTES } from '../protocol/limits.ts'
-import { peerOf, workerOf } from './arrival.ts'
+import type { Arrival } from './arrival.ts'
 
 /** Bytes in the socket beyond which the lanes keep their records: enough to keep nginx busy for a turn, little for an urgent frame to wait behind. */
 const SOCKET_QUEUE_BYTES = 256 * 1024
@@ -111,9 +111,9 @@ export class WebSocketCarrier implements Carrier {
 export class WebSocketAcceptor {
   private readonly server = new WebSocketServer(LIMITS)
 
-  accept(request: IncomingMessage, socket: Duplex, head: Buffer, then: (carrier: WebSocketCarrier) => void): void {
+  accept(request: IncomingMessage, socket: Duplex, head: Buffer, { peer, worker }: Arrival, then: (carrier: WebSocketCarrier) => void): void {
     this.server.handleUpgrade(request, socket, head, (ws) => {
-      then(new WebSocketCarrier(ws, socket, peerOf(request), workerOf(request)))
+      then(new WebSocketCarrier(ws, socket, peer, worker))
     })
   }
 }

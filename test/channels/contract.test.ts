@@ -1,6 +1,7 @@
 // The contract of a carrier, run over every channel between its real ends, through a link that cuts bytes into tiny pieces as well as directly.
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage } from 'node:http'
 import type { AddressInfo } from 'node:net'
+import type { Duplex } from 'node:stream'
 import t, { type Test } from 'tap'
 import type { Dial } from '../../agent/channel-dial.ts'
 import { dialTcp } from '../../agent/tcp.ts'
@@ -14,9 +15,10 @@ import { until } from '../harness/until.ts'
 import { Random } from '../protocol/simulation.ts'
 
 const acceptor = new WebSocketAcceptor()
-const channels: Record<string, { dial: Dial; accept: typeof acceptTcp }> = {
-  websocket: { dial: dialWebsocket, accept: (request, socket, head, then) => acceptor.accept(request, socket, head, then as (carrier: Carrier) => void) },
-  tcp: { dial: dialTcp, accept: acceptTcp },
+const HERE = { peer: 'test', worker: 0 }
+const channels: Record<string, { dial: Dial; accept: (request: IncomingMessage, socket: Duplex, head: Buffer, then: (carrier: Carrier) => void) => void }> = {
+  websocket: { dial: dialWebsocket, accept: (request, socket, head, then) => acceptor.accept(request, socket, head, HERE, then) },
+  tcp: { dial: dialTcp, accept: (_request, socket, head, then) => acceptTcp(socket, head, HERE, then) },
 }
 
 /** One end, and what it was told. */

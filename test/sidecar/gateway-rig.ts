@@ -1,8 +1,7 @@
 // A gateway library with its door for agents in this process, and agents that come in over real websockets and really log in.
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import type { AddressInfo, Socket } from 'node:net'
-import type { Server } from 'node:http'
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net'
 import { AgentControl } from '../../agent/control.ts'
 import { processEnvironment } from '../../agent/environment.ts'
 import { dialWebsocket } from '../../agent/websocket.ts'
@@ -15,11 +14,12 @@ import { login } from '../../protocol/login.ts'
 import { createServerSetup, publicKey, ready, register } from '../../protocol/opaque.ts'
 import { type Refusal, Session } from '../../protocol/session.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents } from '../../protocol/stream.ts'
-import { createAgentsServer } from '../../sidecar/agents-server.ts'
+import { AgentsDoor } from '../../sidecar/agents-door.ts'
 import type { Answer, Exchange } from '../../sidecar/carry.ts'
 import type { AgentEntry, Directory, DirectoryListener, ServiceEntry } from '../../sidecar/directory.ts'
 import { Gateway, GATEWAY_TIMES } from '../../sidecar/gateway.ts'
 import { Registry } from '../../sidecar/registry.ts'
+import { Strangers } from '../../sidecar/strangers.ts'
 import { until } from '../harness/until.ts'
 
 await ready
@@ -119,6 +119,7 @@ export class Rig {
   readonly environment: Environment
   readonly registry: Registry
   readonly gateway: Gateway
+  readonly door: AgentsDoor
   readonly server: Server
   readonly agents: Agent[] = []
   /** How far the gateway's clock is ahead of the real one. */
@@ -150,8 +151,10 @@ export class Rig {
     this.registry.serving.listenPresence({ presenceChanged: (service, present) => this.presence.push(`${service} ${present ? 'up' : 'away'}`) })
     this.gateway = new Gateway({ environment: this.environment, directory: this.directory, registry: this.registry, ...GATEWAY_TIMES, ...options.gatewayTimes })
     if (options.settled !== false) this.leapMs = times.graceMs
-    this.server = createAgentsServer(this.registry, this.environment)
-    this.server.on('connection', (socket: Socket) => {
+    // As nginx's connections are taken, though it listens on a port: agents dial a port.
+    this.door = new AgentsDoor({ entrance: 'socket', strangers: new Strangers(this.registry, this.environment), environment: this.environment, takeRequest: () => false })
+    this.server = createServer({ allowHalfOpen: true }, (socket) => {
+      this.door.take(socket)
       this.sockets.add(socket)
       socket.once('close', () => this.sockets.delete(socket))
     })
@@ -218,6 +221,7 @@ export class Rig {
     this.registry.end(errors.gateway_leaving, 'the test is over')
     for (const agent of this.agents) agent.session.end(errors.cancelled, 'the test is over')
     this.server.close()
+    this.door.close()
     for (const socket of this.sockets) socket.destroy()
   }
 }

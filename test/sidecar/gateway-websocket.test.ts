@@ -17,7 +17,7 @@ t.test('a small message sent while a full socket empties takes nothing back: it 
   let socket: Duplex | undefined
   server.on('upgrade', (request: IncomingMessage, duplex: Duplex, head: Buffer) => {
     socket = duplex
-    acceptor.accept(request, duplex, head, (accepted) => (carrier = accepted))
+    acceptor.accept(request, duplex, head, { peer: 'x', worker: 0 }, (accepted) => (carrier = accepted))
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   t.teardown(() => {

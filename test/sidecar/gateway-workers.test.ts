@@ -6,7 +6,7 @@ import { answers, Rig } from './gateway-rig.ts'
 
 /** Channels come through `worker` from now on. */
 function through(rig: Rig, worker: string): void {
-  rig.server.prependListener('upgrade', (request: IncomingMessage) => (request.headers['postern-worker'] = worker))
+  rig.door.http.prependListener('upgrade', (request: IncomingMessage) => (request.headers['postern-worker'] = worker))
 }
 
 async function start(t: Parameters<typeof Rig.start>[0], worker: string): Promise<Rig> {

@@ -1,0 +1,116 @@
+// A doorway for agents: takes the connections of a listener, tells what each carries, and makes a carrier of those that are a channel's (SPEC §2).
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
+import type { Carrier } from '../protocol/channel.ts'
+import type { Environment } from '../protocol/environment.ts'
+import { type Arrival, arrivalOf, type Entrance, silentArrival } from './arrival.ts'
+import { tellProtocol } from './first-bytes.ts'
+import type { Strangers } from './strangers.ts'
+import { acceptTcp, carryMessages, TCP_PROTOCOL } from './tcp.ts'
+import { WebSocketAcceptor } from './websocket.ts'
+
+export const CHANNEL_PATH = '/_postern/channel'
+
+/** Connections that asked for nothing yet. For each that comes on top the oldest goes: one that means it speaks at once. */
+const FRESH_MAX_COUNT = 1_024
+/** Seconds after which an agent that found the gateway busy should come again. */
+export const BUSY_RETRY_AFTER_S = 2
+/** The bodies of the http channels come in one piece; this much time is for a slow link. */
+const REQUEST_TIMEOUT_MS = 60_000
+
+/** Takes a request below CHANNEL_PATH/ that is no upgrade; false: it is none of theirs. The http channels (SPEC §14). */
+export type TakeRequest = (request: IncomingMessage, response: ServerResponse, arrival: Arrival) => boolean
+
+export interface DoorParts {
+  readonly entrance: Entrance
+  readonly strangers: Strangers
+  readonly environment: Environment
+  readonly takeRequest: TakeRequest
+}
+
+export class AgentsDoor {
+  /** Gets the connections that carry HTTP/1.1; it does not listen itself. */
+  readonly http: Server
+  private readonly parts: DoorParts
+  private readonly acceptor = new WebSocketAcceptor()
+  /** Connections that asked for nothing yet, the oldest first; each value takes back the time that it has for it. */
+  private readonly fresh = new Map<Duplex, () => void>()
+
+  constructor(parts: DoorParts) {
+    this.parts = parts
+    const headersTimeout = parts.environment.times.handshakeMs
+    this.http = createServer({ headersTimeout, requestTimeout: Math.max(headersTimeout, REQUEST_TIMEOUT_MS), connectionsCheckingInterval: headersTimeout })
+    this.http.on('request', (request, response) => this.request(request, response))
+    this.http.on('upgrade', (request, socket, head) => this.upgrade(request, socket, head))
+    this.http.on('clientError', (_error, socket) => socket.destroy())
+    // Its timeouts run from this event on; without them the second head on a kept connection could take for ever.
+    this.http.emit('listening')
+  }
+
+  /** A connection was accepted: it has the time of a handshake to ask for something. */
+  take(socket: Socket): void {
+    // What a socket broke of is told by its close.
+    socket.on('error', ignore)
+    const [oldest] = this.fresh.size >= FRESH_MAX_COUNT ? this.fresh.keys() : []
+    oldest?.destroy()
+    const { clock, times } = this.parts.environment
+    this.fresh.set(socket, clock.later(times.handshakeMs, () => socket.destroy()))
+    socket.once('close', () => this.asked(socket))
+    tellProtocol(socket, (protocol) => {
+      if (protocol === 'messages') this.messages(socket)
+      else this.http.emit('connection', socket)
+    })
+  }
+
+  /** Lets nobody in any more who has not said yet what it wants. */
+  close(): void {
+    for (const socket of this.fresh.keys()) socket.destroy()
+    this.http.close()
+  }
+
+  private asked(socket: Duplex): void {
+    this.fresh.get(socket)?.()
+    this.fresh.delete(socket)
+  }
+
+  private messages(socket: Socket): void {
+    this.asked(socket)
+    const { entrance, strangers } = this.parts
+    // There is no way yet to say anything.
+    if (strangers.full) return void socket.destroy()
+    strangers.admitOver(socket, carryMessages(entrance === 'port' ? 'tcp' : 'pipe', silentArrival(entrance, socket), socket))
+  }
+
+  private request(request: IncomingMessage, response: ServerResponse): void {
+    this.asked(request.socket)
+    const { entrance, takeRequest } = this.parts
+    if (request.url?.startsWith(`${CHANNEL_PATH}/`) === true && takeRequest(request, response, arrivalOf(entrance, request.socket, request.headers))) return
+    notFound(request, response)
+  }
+
+  private upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+    this.asked(socket)
+    const { entrance, strangers } = this.parts
+    if (request.url !== CHANNEL_PATH) return refuse(socket, '404 Not Found', '', 'there is nothing here\n')
+    if (strangers.full) return refuse(socket, '503 Service Unavailable', `Retry-After: ${String(BUSY_RETRY_AFTER_S)}\r\n`, 'gateway_busy\n')
+    const arrival = arrivalOf(entrance, request.socket, request.headers)
+    const then = (carrier: Carrier): void => strangers.admitOver(socket, carrier)
+    if (request.headers.upgrade?.toLowerCase() === TCP_PROTOCOL) acceptTcp(socket, head, arrival, then)
+    else this.acceptor.accept(request, socket, head, arrival, then)
+  }
+}
+
+function notFound(request: IncomingMessage, response: ServerResponse): void {
+  request.resume()
+  response.writeHead(404, { 'content-type': 'text/plain; charset=utf-8', connection: 'close' })
+  response.end('there is nothing here\n')
+}
+
+function refuse(socket: Duplex, status: string, fields: string, body: string): void {
+  const answer = `HTTP/1.1 ${status}\r\nContent-Type: text/plain; charset=utf-8\r\n${fields}Content-Length: ${String(body.length)}\r\nConnection: close\r\n\r\n${body}`
+  // Whoever keeps sending all the same is not read.
+  socket.end(answer, () => socket.destroy())
+}
+
+function ignore(): void {}
