@@ -1,8 +1,6 @@
 // A carrier over a transport of bytes: each message after its length as u24 (SPEC §2). Bytes in, messages out, and the other way.
 import type { Carrier } from './channel.ts'
-import { MESSAGE_MAX_BYTES } from './limits.ts'
-
-const LENGTH_BYTES = 3
+import { LENGTH_BYTES, MessageReader } from './message-reader.ts'
 
 /** What it needs of a socket: a part of Node's Duplex. */
 export interface ByteSocket {
@@ -34,11 +32,7 @@ export class ByteCarrier implements Carrier {
   onClosed: (reason: string) => void = nobody
   private readonly socket: ByteSocket
   private readonly queueMaxBytes: number
-  /** Of a message: what came of its length, or the message itself as far as it came. */
-  private length = 0
-  private lengthBytes = 0
-  private message: Buffer | undefined
-  private messageBytes = 0
+  private readonly reader = new MessageReader()
   private waits = false
   private closing = false
   private closed = false
@@ -85,17 +79,12 @@ export class ByteCarrier implements Carrier {
 
   /** Bytes came: the socket's own, or some that were read before it was handed over. A message that lies whole in `chunk` is a view of it. */
   received(chunk: Buffer): void {
-    let at = 0
-    while (at < chunk.length && !this.closing && !this.closed) {
-      if (this.message !== undefined) at += this.fill(this.message, chunk, at)
-      else if (this.lengthBytes < LENGTH_BYTES) {
-        this.length = this.length * 256 + chunk[at++]!
-        if (++this.lengthBytes === LENGTH_BYTES && (this.length === 0 || this.length > MESSAGE_MAX_BYTES)) return this.broken(`a message of ${String(this.length)} bytes`)
-      } else if (chunk.length - at >= this.length) {
-        const whole = chunk.subarray(at, at + this.length)
-        at += this.length
-        this.deliver(whole)
-      } else this.message = Buffer.allocUnsafe(this.length)
+    this.reader.push(chunk)
+    while (!this.closing && !this.closed) {
+      const message = this.reader.next()
+      if (message === undefined) return
+      if (typeof message === 'number') return this.broken(`a message of ${String(message)} bytes`)
+      this.onMessage(message)
     }
   }
 
@@ -109,24 +98,6 @@ export class ByteCarrier implements Carrier {
     if (this.closed) return
     this.closed = true
     this.onClosed(reason)
-  }
-
-  private fill(message: Buffer, chunk: Buffer, at: number): number {
-    const part = Math.min(message.length - this.messageBytes, chunk.length - at)
-    chunk.copy(message, this.messageBytes, at, at + part)
-    this.messageBytes += part
-    if (this.messageBytes === message.length) {
-      this.message = undefined
-      this.messageBytes = 0
-      this.deliver(message)
-    }
-    return part
-  }
-
-  private deliver(message: Buffer): void {
-    this.length = 0
-    this.lengthBytes = 0
-    this.onMessage(message)
   }
 
   private broken(reason: string): void {
