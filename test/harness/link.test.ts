@@ -87,3 +87,21 @@ t.test('a cut resets both ends', async (t) => {
   t.equal((await failed).code, 'ECONNRESET')
   await until('the origin sees it too', () => origin.connections() === 0)
 })
+
+t.test('what is forbidden is reset before a byte of it is through', async (t) => {
+  let received = 0
+  const origin = await startRawOrigin(t, (socket) => socket.on('data', (chunk) => (received += chunk.length)))
+  const link = await startLink(t, { target: origin.port })
+  link.forbid(/^GET/)
+  const socket = net.connect({ port: link.port, host: '127.0.0.1' })
+  const failed = new Promise<NodeJS.ErrnoException>((resolve) => socket.once('error', resolve))
+  socket.write('GET / HTTP/1.1')
+  t.equal((await failed).code, 'ECONNRESET')
+  await until('the origin sees it too', () => origin.accepted() === 1 && origin.connections() === 0)
+  t.equal(received, 0)
+  link.forbid(undefined)
+  const other = net.connect({ port: link.port, host: '127.0.0.1' })
+  other.write('GET / HTTP/1.1')
+  await until('it is through', () => received > 0)
+  other.destroy()
+})

@@ -30,6 +30,8 @@ export interface Link {
   /** Swallows all bytes, ends and resets of the connections that are there and that come, until heal(). What was swallowed stays lost: these connections are dead. */
   blackHole(): void
   heal(): void
+  /** Resets every connection whose first bytes match, as a firewall that looks inside, until it is told otherwise. Those that are there stay. */
+  forbid(pattern: RegExp | undefined): void
   stop(): Promise<void>
 }
 
@@ -134,6 +136,7 @@ export async function startLink(t: Ends, options: LinkOptions): Promise<Link> {
   let accepted = 0
   let stalled = false
   let swallowing = false
+  let forbidden: RegExp | undefined
   const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (near) => {
     accepted++
     const far = typeof options.target === 'number'
@@ -143,6 +146,14 @@ export async function startLink(t: Ends, options: LinkOptions): Promise<Link> {
     const left = least === Infinity ? Infinity : least + random.below(most - least + 1)
     const pair: Pair = { ends: [near, far], random, left, swallowed: swallowing }
     pairs.set(pair, [new Direction(pair, 0, options, () => stalled), new Direction(pair, 1, options, () => stalled)])
+    if (forbidden !== undefined) {
+      const pattern = forbidden
+      near.prependOnceListener('data', (chunk: Buffer) => {
+        if (!pattern.test(chunk.toString('latin1'))) return
+        pair.swallowed = true
+        for (const end of pair.ends) end.resetAndDestroy()
+      })
+    }
     for (const end of pair.ends) {
       if (stalled) end.pause()
       end.on('close', () => {
@@ -185,6 +196,9 @@ export async function startLink(t: Ends, options: LinkOptions): Promise<Link> {
     },
     heal: () => {
       swallowing = false
+    },
+    forbid: (pattern) => {
+      forbidden = pattern
     },
     stop,
   }
