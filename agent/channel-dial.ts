@@ -3,11 +3,13 @@ import type { Carrier } from '../protocol/channel.ts'
 import { type Place, ProxyError, type Way } from './way.ts'
 
 export interface DialOptions {
-  /** The gateway's base URL, as the join string has it. */
+  /** The gateway's base URL, as the join string has it; `tcp:` and `tls:` are a port of the gateway itself. */
   readonly gateway: string
   /** How the socket is had: directly, if it is not said. */
   readonly way?: Way
   readonly userAgent: string
+  /** What the pipe channel goes over: a command for the shell, or `unix:/PATH`. */
+  readonly pipe?: string
 }
 
 /**
@@ -27,9 +29,12 @@ export const UPGRADE_TIMEOUT_MS = 10_000
 /** Above this, what the socket has not taken yet makes the session wait: it can still choose what goes first. */
 export const SOCKET_QUEUE_MAX_BYTES = 256 * 1024
 
-/** Where channels begin under a gateway's URL. */
+/** Is the URL that of a port of the gateway itself, where messages may come as they are? */
+export const isOwnPort = (gateway: string): boolean => /^(tcp|tls):/i.test(gateway)
+
+/** Where channels begin under a gateway's URL. At its own port it speaks HTTP too. */
 export function channelUrl(gateway: string): URL {
-  const url = new URL(gateway)
+  const url = new URL(gateway.replace(/^tcp:/i, 'http:').replace(/^tls:/i, 'https:'))
   url.pathname = `${url.pathname.replace(/\/+$/, '')}/_postern/channel`
   url.search = ''
   url.hash = ''

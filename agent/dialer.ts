@@ -7,9 +7,23 @@ import { type Place, ProxyError, type Way } from './way.ts'
 
 /** Time for TCP, the proxy and TLS together. */
 const DIAL_TIMEOUT_MS = 10_000
+const HTTP = ['http/1.1']
 
 /** Calls `done` once with a socket that is connected (and secure, if so asked), or with what went wrong. The function returned gives up. */
-export function dial(way: Way, place: Place, done: (error: Error | undefined, socket?: net.Socket) => void): () => void {
+export function dial(way: Way, place: Place, done: Done): () => void {
+  if (way.kind !== 'forward') return attempt(way, place, done)
+  const refusal = setImmediate(() => done(new ProxyError(`the proxy ${way.proxy.host} is asked for plain requests alone`)))
+  return () => clearImmediate(refusal)
+}
+
+/** The same for a socket to the proxy itself, which is told with each request where it is to lead. */
+export function dialProxy(proxy: URL, done: Done): () => void {
+  return attempt({ kind: 'forward', proxy }, { host: proxy.hostname, port: 0, tls: false }, done)
+}
+
+type Done = (error: Error | undefined, socket?: net.Socket) => void
+
+function attempt(way: Way, place: Place, done: Done): () => void {
   let over = false
   let current: net.Socket | undefined
   const finish = (error: Error | undefined, socket?: net.Socket): void => {
@@ -25,7 +39,7 @@ export function dial(way: Way, place: Place, done: (error: Error | undefined, so
   }, DIAL_TIMEOUT_MS)
   const secure = (socket: net.Socket): void => {
     if (!place.tls) return finish(undefined, socket)
-    current = upgradeToTls(socket, place.host, finish)
+    current = upgradeToTls(socket, place.host, place.alpn ?? HTTP, finish)
   }
   current = connect(way, place, (error, socket) => (socket === undefined ? finish(error) : secure(socket)))
   return () => {
@@ -35,20 +49,22 @@ export function dial(way: Way, place: Place, done: (error: Error | undefined, so
   }
 }
 
-function connect(way: Way, place: Place, done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
+function connect(way: Way, place: Place, done: Done): net.Socket {
   if (way.kind === 'direct') return plain(place.host, place.port, done)
   const host = way.proxy.hostname.replace(/^\[|\]$/g, '')
   const port = way.proxy.port === '' ? (way.kind === 'socks5' ? 1080 : way.proxy.protocol === 'https:' ? 443 : 8080) : Number(way.proxy.port)
-  const through = way.kind === 'socks5' ? connectThroughSocks : connectThroughHttp
-  const start = (socket: net.Socket): void => through(socket, place, way.proxy, done)
+  const start = (socket: net.Socket): void => {
+    if (way.kind === 'forward') done(undefined, socket)
+    else (way.kind === 'socks5' ? connectThroughSocks : connectThroughHttp)(socket, place, way.proxy, done)
+  }
   return plain(host, port, (error, socket) => {
     if (socket === undefined) return done(new ProxyError(`the proxy ${way.proxy.host} can not be reached: ${error?.message ?? ''}`))
     if (way.proxy.protocol !== 'https:') return start(socket)
-    upgradeToTls(socket, host, (tlsError, safe) => (safe === undefined ? done(tlsError) : start(safe)))
+    upgradeToTls(socket, host, HTTP, (tlsError, safe) => (safe === undefined ? done(tlsError) : start(safe)))
   })
 }
 
-function plain(host: string, port: number, done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
+function plain(host: string, port: number, done: Done): net.Socket {
   // Both families raced with a head start (RFC 8305), as Node does by itself.
   const socket = net.connect({ host, port, autoSelectFamily: true, noDelay: true, keepAlive: true })
   const failed = (error: Error): void => done(error)
@@ -60,8 +76,8 @@ function plain(host: string, port: number, done: (error: Error | undefined, sock
   return socket
 }
 
-function upgradeToTls(socket: net.Socket, host: string, done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
-  const secured = tls.connect({ socket, minVersion: 'TLSv1.2', ALPNProtocols: ['http/1.1'], ...(net.isIP(host) === 0 ? { servername: host } : { host }) })
+function upgradeToTls(socket: net.Socket, host: string, alpn: readonly string[], done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
+  const secured = tls.connect({ socket, minVersion: 'TLSv1.2', ALPNProtocols: [...alpn], ...(net.isIP(host) === 0 ? { servername: host } : { host }) })
   const failed = (error: Error): void => done(error)
   secured.once('error', failed)
   secured.once('close', () => done(new Error('the connection was closed amid the TLS handshake')))

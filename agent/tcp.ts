@@ -1,13 +1,23 @@
-// The tcp channel through nginx: one request that goes over to `postern`, and from then on messages behind their lengths (SPEC §2).
+// The tcp channel: messages behind their lengths, on a gateway's own port as they are, through nginx after one request that goes over to `postern` (SPEC §2).
 import http from 'node:http'
 import { ByteCarrier } from '../protocol/byte-carrier.ts'
-import { channelUrl, type Dial, failureOf, httpFailure, placeOf, SOCKET_QUEUE_MAX_BYTES, UPGRADE_TIMEOUT_MS } from './channel-dial.ts'
+import { channelUrl, type Dial, failureOf, httpFailure, isOwnPort, placeOf, SOCKET_QUEUE_MAX_BYTES, UPGRADE_TIMEOUT_MS } from './channel-dial.ts'
 import { dial } from './dialer.ts'
 import { DIRECT } from './way.ts'
 
 const PROTOCOL = 'postern'
 
-export const dialTcp: Dial = (options, done) => {
+export const dialTcp: Dial = (options, done) => (isOwnPort(options.gateway) ? dialPort(options, done) : dialUpgrade(options, done))
+
+const dialPort: Dial = (options, done) => {
+  const url = channelUrl(options.gateway)
+  return dial(options.way ?? DIRECT, { ...placeOf(url), alpn: [PROTOCOL] }, (error, socket) => {
+    if (socket === undefined) return done(failureOf(error!, url.host))
+    done(new ByteCarrier({ kind: 'tcp', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, socket))
+  })
+}
+
+const dialUpgrade: Dial = (options, done) => {
   const url = channelUrl(options.gateway)
   let over = false
   let request: http.ClientRequest | undefined

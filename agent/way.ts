@@ -1,8 +1,11 @@
 // The way out: straight to the gateway or through a proxy, as the command line or the environment has it.
 import { SettingsError } from './settings.ts'
 
-/** How a socket to the gateway is had. `proxy` is the URL of an HTTP proxy that knows CONNECT, or of a SOCKS5 proxy. */
-export type Way = { readonly kind: 'direct' } | { readonly kind: 'connect' | 'socks5'; readonly proxy: URL }
+/**
+ * How a socket to the gateway is had. `proxy` is the URL of an HTTP proxy that knows CONNECT, or of a SOCKS5 proxy. `forward`: there is none to
+ * the gateway; an HTTP proxy is asked for each request, so only the http channels go this way, to a gateway without TLS.
+ */
+export type Way = { readonly kind: 'direct' } | { readonly kind: 'connect' | 'socks5' | 'forward'; readonly proxy: URL }
 
 /** The proxy itself said no, or is not what it was said to be. */
 export class ProxyError extends Error {
@@ -18,6 +21,8 @@ export interface Place {
   readonly host: string
   readonly port: number
   readonly tls: boolean
+  /** What is to be spoken over TLS there, by preference (ALPN): http/1.1 if it is not said. */
+  readonly alpn?: readonly string[]
 }
 
 export const DIRECT: Way = { kind: 'direct' }
@@ -47,7 +52,8 @@ export function credentialsOf(proxy: URL): { readonly name: string; readonly pas
 
 /** For people: the proxy without its password. */
 export function wayText(way: Way): string {
-  return way.kind === 'direct' ? 'directly' : `through ${way.proxy.protocol}//${way.proxy.host}`
+  if (way.kind === 'direct') return 'directly'
+  return `${way.kind === 'forward' ? 'by plain requests ' : ''}through ${way.proxy.protocol}//${way.proxy.host}`
 }
 
 type Env = Readonly<Record<string, string | undefined>>

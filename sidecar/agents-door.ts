@@ -6,6 +6,7 @@ import type { Carrier } from '../protocol/channel.ts'
 import type { Environment } from '../protocol/environment.ts'
 import { type Arrival, arrivalOf, type Entrance, silentArrival } from './arrival.ts'
 import { tellProtocol } from './first-bytes.ts'
+import { acceptHttp2, isChannelRequest, refuseHttp2, serveHttp2 } from './http2.ts'
 import type { Strangers } from './strangers.ts'
 import { acceptTcp, carryMessages, TCP_PROTOCOL } from './tcp.ts'
 import { WebSocketAcceptor } from './websocket.ts'
@@ -18,13 +19,18 @@ const FRESH_MAX_COUNT = 1_024
 export const BUSY_RETRY_AFTER_S = 2
 /** The bodies of the http channels come in one piece; this much time is for a slow link. */
 const REQUEST_TIMEOUT_MS = 60_000
+/** Longer than nginx keeps an idle connection (upstream's keepalive_timeout, 60 s): a request that meets one being closed is lost, and a channel with it. */
+const KEEP_ALIVE_MS = 75_000
+
+const NOTHING = 'there is nothing here\n'
+const BUSY = 'gateway_busy\n'
 
 /** Takes a request below CHANNEL_PATH/ that is no upgrade; false: it is none of theirs. The http channels (SPEC §14). */
 export type TakeRequest = (request: IncomingMessage, response: ServerResponse, arrival: Arrival) => boolean
 
 export interface DoorParts {
   readonly entrance: Entrance
-  readonly strangers: Strangers
+  readonly strangers: Pick<Strangers, 'full' | 'admitOver'>
   readonly environment: Environment
   readonly takeRequest: TakeRequest
 }
@@ -40,7 +46,7 @@ export class AgentsDoor {
   constructor(parts: DoorParts) {
     this.parts = parts
     const headersTimeout = parts.environment.times.handshakeMs
-    this.http = createServer({ headersTimeout, requestTimeout: Math.max(headersTimeout, REQUEST_TIMEOUT_MS), connectionsCheckingInterval: headersTimeout })
+    this.http = createServer({ headersTimeout, requestTimeout: Math.max(headersTimeout, REQUEST_TIMEOUT_MS), connectionsCheckingInterval: headersTimeout, keepAliveTimeout: KEEP_ALIVE_MS })
     this.http.on('request', (request, response) => this.request(request, response))
     this.http.on('upgrade', (request, socket, head) => this.upgrade(request, socket, head))
     this.http.on('clientError', (_error, socket) => socket.destroy())
@@ -59,6 +65,7 @@ export class AgentsDoor {
     socket.once('close', () => this.asked(socket))
     tellProtocol(socket, (protocol) => {
       if (protocol === 'messages') this.messages(socket)
+      else if (protocol === 'http2') this.http2(socket)
       else this.http.emit('connection', socket)
     })
   }
@@ -82,6 +89,16 @@ export class AgentsDoor {
     strangers.admitOver(socket, carryMessages(entrance === 'port' ? 'tcp' : 'pipe', silentArrival(entrance, socket), socket))
   }
 
+  private http2(socket: Socket): void {
+    serveHttp2(socket, (stream, headers) => {
+      this.asked(socket)
+      const { entrance, strangers, environment } = this.parts
+      if (!isChannelRequest(headers)) return refuseHttp2(stream, 404, {}, NOTHING)
+      if (strangers.full) return refuseHttp2(stream, 503, { 'retry-after': String(BUSY_RETRY_AFTER_S) }, BUSY)
+      strangers.admitOver(stream, acceptHttp2(stream, arrivalOf(entrance, socket, headers), environment.clock))
+    })
+  }
+
   private request(request: IncomingMessage, response: ServerResponse): void {
     this.asked(request.socket)
     const { entrance, takeRequest } = this.parts
@@ -92,8 +109,8 @@ export class AgentsDoor {
   private upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     this.asked(socket)
     const { entrance, strangers } = this.parts
-    if (request.url !== CHANNEL_PATH) return refuse(socket, '404 Not Found', '', 'there is nothing here\n')
-    if (strangers.full) return refuse(socket, '503 Service Unavailable', `Retry-After: ${String(BUSY_RETRY_AFTER_S)}\r\n`, 'gateway_busy\n')
+    if (request.url !== CHANNEL_PATH) return refuse(socket, '404 Not Found', '', NOTHING)
+    if (strangers.full) return refuse(socket, '503 Service Unavailable', `Retry-After: ${String(BUSY_RETRY_AFTER_S)}\r\n`, BUSY)
     const arrival = arrivalOf(entrance, request.socket, request.headers)
     const then = (carrier: Carrier): void => strangers.admitOver(socket, carrier)
     if (request.headers.upgrade?.toLowerCase() === TCP_PROTOCOL) acceptTcp(socket, head, arrival, then)
@@ -104,7 +121,7 @@ export class AgentsDoor {
 function notFound(request: IncomingMessage, response: ServerResponse): void {
   request.resume()
   response.writeHead(404, { 'content-type': 'text/plain; charset=utf-8', connection: 'close' })
-  response.end('there is nothing here\n')
+  response.end(NOTHING)
 }
 
 function refuse(socket: Duplex, status: string, fields: string, body: string): void {

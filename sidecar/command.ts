@@ -6,7 +6,7 @@ type Flags = Readonly<Partial<Record<SettingName, string>>>
 
 export type Command =
   | { readonly command: 'help' | 'version' }
-  | ({ readonly command: 'start' | 'check' } & Configured)
+  | ({ readonly command: 'start' | 'check' | 'pipe' } & Configured)
   | ({ readonly command: 'nginx'; readonly out: string } & Configured)
   | ({ readonly command: 'agents add'; readonly id: string; readonly services: readonly string[]; readonly url: string | undefined } & Places & Configured)
   | ({ readonly command: 'agents remove' | 'services remove'; readonly name: string } & Configured)
@@ -30,7 +30,7 @@ const settingLines = (Object.keys(SETTINGS) as SettingName[]).map((name) => {
   return `  --${flagOf(name).padEnd(18)} ${about}${otherwise === undefined ? '' : ` (${String(otherwise)})`}`
 })
 
-const COMMANDS: readonly string[] = ['start', 'check', 'nginx', 'agents add', 'agents remove', 'agents list', 'services add', 'services remove', 'services list', 'sessions list']
+const COMMANDS: readonly string[] = ['start', 'check', 'pipe', 'nginx', 'agents add', 'agents remove', 'agents list', 'services add', 'services remove', 'services list', 'sessions list']
 
 export const HELP = `The gateway of Postern: holds the agents' channels and carries what nginx hands it.
 
@@ -42,6 +42,7 @@ usage:
   postern-gateway services list | services remove NAME
   postern-gateway sessions list                                  who is connected
   postern-gateway nginx --out DIR                                write the files that nginx includes
+  postern-gateway pipe [--run-dir DIR]                           a channel over standard input and output, as for ssh edge postern-gateway pipe
   postern-gateway check [-c FILE]                                say whether the configuration is right, and do nothing
 
 options:
@@ -125,6 +126,7 @@ function make(name: string, rest: readonly string[], values: Values): Command {
   switch (name) {
     case 'start':
     case 'check':
+    case 'pipe':
     case 'agents list':
     case 'services list':
     case 'sessions list':

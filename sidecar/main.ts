@@ -6,6 +6,7 @@ import { UnreachableError, withControl } from './control-client.ts'
 import { Log } from './log.ts'
 import { manage } from './manage.ts'
 import { writeNginxFiles } from './nginx-files.ts'
+import { pipe } from './pipe.ts'
 import { groupId, readSettings, type Settings, SettingsError } from './settings.ts'
 import { inherited } from './sockets.ts'
 
@@ -35,6 +36,9 @@ async function main(): Promise<number> {
       return start(settings)
     case 'check':
       return check(settings)
+    case 'pipe':
+      await pipe(settings.run_dir, process.stdin, process.stdout)
+      return Exit.clean
     case 'nginx':
       return print(`${writeNginxFiles(command.out, settings.run_dir).join('\n')}\n`)
     case 'agents add':

@@ -10,7 +10,7 @@ export const SOCKET_QUEUE_BYTES = 256 * 1024
 export const TCP_PROTOCOL = 'postern'
 
 /** Makes a carrier of a socket on which nothing but messages comes. */
-export function carryMessages(kind: 'tcp' | 'pipe' | 'http2', { peer, worker }: Arrival, socket: Duplex): ByteCarrier {
+export function carryMessages(kind: 'tcp' | 'pipe', { peer, worker }: Arrival, socket: Duplex): ByteCarrier {
   return new ByteCarrier({ kind, peer, worker, queueMaxBytes: SOCKET_QUEUE_BYTES }, socket)
 }
 

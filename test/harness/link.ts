@@ -7,6 +7,8 @@ import type { Ends } from './origin.ts'
 export interface LinkOptions {
   /** Where it leads: a port on 127.0.0.1 or a unix socket. */
   target: number | string
+  /** A path for a unix socket to listen on, instead of a port. */
+  at?: string
   seed?: number
   /** One way, either way. */
   delayMs?: number
@@ -37,6 +39,12 @@ export interface Link {
 
 /** A relay in memory holds no more than a kernel's socket buffer would. */
 const QUEUE_MAX_BYTES = 256 * 1024
+
+/** A unix socket knows no reset. */
+function reset(end: net.Socket): void {
+  if (end.remoteFamily === undefined) end.destroy()
+  else end.resetAndDestroy()
+}
 
 /** What both directions of one connection share. */
 interface Pair {
@@ -69,7 +77,7 @@ class Direction {
     this.source.on('end', () => this.take(Buffer.alloc(0)))
     this.source.on('close', (broken) => {
       if (pair.swallowed) return
-      if (broken) this.sink.resetAndDestroy()
+      if (broken) reset(this.sink)
     })
     this.source.on('error', () => undefined)
     this.sink.on('drain', () => {
@@ -115,7 +123,7 @@ class Direction {
     this.pair.left -= size
     this.blocked = !this.sink.write(piece)
     if (this.pair.left === 0) {
-      for (const end of this.pair.ends) end.resetAndDestroy()
+      for (const end of this.pair.ends) reset(end)
       return false
     }
     if (this.queuedBytes <= QUEUE_MAX_BYTES && this.source.isPaused() && !this.isStalled()) this.source.resume()
@@ -161,10 +169,10 @@ export async function startLink(t: Ends, options: LinkOptions): Promise<Link> {
       })
     }
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  await new Promise<void>((resolve) => server.listen(options.at === undefined ? { port: 0, host: '127.0.0.1' } : { path: options.at }, resolve))
 
   function cut(): void {
-    for (const { ends } of pairs.keys()) for (const end of ends) end.resetAndDestroy()
+    for (const { ends } of pairs.keys()) for (const end of ends) reset(end)
   }
   let stopped: Promise<void> | undefined
   function stop(): Promise<void> {
@@ -175,7 +183,7 @@ export async function startLink(t: Ends, options: LinkOptions): Promise<Link> {
   }
   t.teardown(stop)
   return {
-    port: (server.address() as AddressInfo).port,
+    port: options.at === undefined ? (server.address() as AddressInfo).port : 0,
     accepted: () => accepted,
     connections: () => pairs.size,
     cut,

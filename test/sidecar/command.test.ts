@@ -62,7 +62,7 @@ t.test('what can not be meant is refused with what would be right', (t) => {
 
 t.test('the help names every command and every setting', (t) => {
   for (const name of Object.keys(SETTINGS)) t.match(HELP, `--${name.replaceAll('_', '-')} `)
-  for (const command of ['start', 'agents add', 'agents list', 'agents remove', 'services add', 'services list', 'services remove', 'sessions list', 'nginx', 'check']) t.match(HELP, command)
+  for (const command of ['start', 'agents add', 'agents list', 'agents remove', 'services add', 'services list', 'services remove', 'sessions list', 'nginx', 'pipe', 'check']) t.match(HELP, command)
   t.end()
 })
 

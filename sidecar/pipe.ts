@@ -1,0 +1,26 @@
+// `postern-gateway pipe`: carries standard input to the gateway's socket for agents and standard output from it, byte for byte, until both have ended.
+import net from 'node:net'
+import { join } from 'node:path'
+import type { Readable, Writable } from 'node:stream'
+import { UnreachableError } from './control-client.ts'
+
+/** Resolves when the gateway has ended the connection and all it said was written. Rejects with {@link UnreachableError} when no gateway runs there. */
+export function pipe(runDir: string, input: Readable, output: Writable): Promise<void> {
+  const path = join(runDir, 'agents.sock')
+  return new Promise((resolve, reject) => {
+    const socket = net.connect({ path, allowHalfOpen: true })
+    socket.once('error', (error: NodeJS.ErrnoException) => {
+      reject(error.syscall === 'connect' ? new UnreachableError(`${path}: no gateway runs here (${error.message})`) : error)
+    })
+    socket.once('connect', () => {
+      input.once('error', (error) => socket.destroy(error))
+      output.once('error', (error) => socket.destroy(error))
+      input.pipe(socket)
+      socket.pipe(output, { end: false })
+      socket.once('end', () => output.write('', () => resolve()))
+      socket.once('close', (broken) => {
+        if (!broken) output.write('', () => resolve())
+      })
+    })
+  })
+}
