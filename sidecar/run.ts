@@ -10,6 +10,7 @@ import type { Live, LiveSession } from './control-app.ts'
 import { Doors } from './doors.ts'
 import { processEnvironment } from './environment.ts'
 import { Gateway } from './gateway.ts'
+import { HttpChannels } from './http-channels.ts'
 import { IngressH1, type Report } from './ingress-h1.ts'
 import { IngressH2 } from './ingress-h2.ts'
 import type { Log } from './log.ts'
@@ -82,7 +83,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   const h2 = new IngressH2(gateway.carry, report)
   const doors = new Doors([h1.server, h2.server])
   const strangers = new Strangers(registry, environment)
-  const door = new AgentsDoor({ entrance: 'socket', strangers, environment, takeRequest: () => false })
+  const door = new AgentsDoor({ entrance: 'socket', strangers, environment, takeRequest: new HttpChannels(strangers, environment).take })
   // Each end of a connection may end by itself: an answer is sent to whoever only listens any more.
   const agents = createServer({ allowHalfOpen: true }, (socket) => door.take(socket))
   await listen(agents, 'agents', places)
@@ -116,7 +117,7 @@ function witnessOf(log: Log): Witness {
   return {
     sessionBegan: (member) => log.info('session_began', who(member)),
     sessionDetached: (member, reason) => log.warning('session_detached', { ...who(member), reason }),
-    sessionResumed: (member, peer) => log.info('session_resumed', { ...who(member), over: peer }),
+    sessionResumed: (member, over) => log.info('session_resumed', { ...who(member), kind: over.kind, over: over.peer }),
     sessionEnded: (member, code, detail) => log.info('session_ended', { ...who(member), code: code.name, detail }),
     refused: (peer, code, detail) => log.stranger('agent_refused', { peer, code: code.name, detail }),
   }

@@ -30,6 +30,8 @@ export interface Kind {
   readonly kind: string
   readonly dial: Dial
   readonly entrance: Entrance
+  /** Between two polls there is no connection whose end tells the gateway of a cut; the silence does, later. */
+  readonly silentCuts?: true
   /** What is dialed. */
   options(door: Door): Omit<DialOptions, 'userAgent'>
 }
@@ -46,7 +48,7 @@ export const KINDS: Readonly<Record<string, Kind>> = {
   'tcp at a port': { kind: 'tcp', dial: dialTcp, entrance: 'port', options: overPort },
   http2: { kind: 'http2', dial: dialHttp2, entrance: 'port', options: overPort },
   sse: { kind: 'sse', dial: dialSse, entrance: 'socket', options: overHttp },
-  'long-poll': { kind: 'long-poll', dial: dialLongPoll, entrance: 'port', options: overPort },
+  'long-poll': { kind: 'long-poll', dial: dialLongPoll, entrance: 'port', silentCuts: true, options: overPort },
   'pipe to a unix socket': { kind: 'pipe', dial: dialPipe, entrance: 'socket', options: ({ runDir }) => ({ gateway: nowhere, pipe: `unix:${runDir}/agents.sock` }) },
   'pipe to a command': { kind: 'pipe', dial: dialPipe, entrance: 'socket', options: ({ runDir }) => ({ gateway: nowhere, pipe: `'${process.execPath}' '${PIPE}' pipe --run-dir '${runDir}'` }) },
 }

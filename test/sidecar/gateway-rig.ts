@@ -18,6 +18,7 @@ import { AgentsDoor } from '../../sidecar/agents-door.ts'
 import type { Answer, Exchange } from '../../sidecar/carry.ts'
 import type { AgentEntry, Directory, DirectoryListener, ServiceEntry } from '../../sidecar/directory.ts'
 import { Gateway, GATEWAY_TIMES } from '../../sidecar/gateway.ts'
+import { HttpChannels } from '../../sidecar/http-channels.ts'
 import { Registry } from '../../sidecar/registry.ts'
 import { Strangers } from '../../sidecar/strangers.ts'
 import { until } from '../harness/until.ts'
@@ -152,7 +153,8 @@ export class Rig {
     this.gateway = new Gateway({ environment: this.environment, directory: this.directory, registry: this.registry, ...GATEWAY_TIMES, ...options.gatewayTimes })
     if (options.settled !== false) this.leapMs = times.graceMs
     // As nginx's connections are taken, though it listens on a port: agents dial a port.
-    this.door = new AgentsDoor({ entrance: 'socket', strangers: new Strangers(this.registry, this.environment), environment: this.environment, takeRequest: () => false })
+    const strangers = new Strangers(this.registry, this.environment)
+    this.door = new AgentsDoor({ entrance: 'socket', strangers, environment: this.environment, takeRequest: new HttpChannels(strangers, this.environment).take })
     this.server = createServer({ allowHalfOpen: true }, (socket) => {
       this.door.take(socket)
       this.sockets.add(socket)

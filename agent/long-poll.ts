@@ -1,0 +1,45 @@
+// The long-poll channel: messages come down as answers to polls, one at a time, and go up by POST (SPEC §14).
+import { isCarrierId, MESSAGES_TYPE, Resource } from '../protocol/http-channel.ts'
+import type { Dial } from './channel-dial.ts'
+import { HttpCarrier } from './http-carrier.ts'
+import { HttpRequests } from './http-requests.ts'
+
+/** A gateway waits long before it says nothing; whatever says it sooner than this, twice, would be asked for ever. */
+const EMPTY_ANSWER_MIN_MS = 1_000
+
+class LongPollCarrier extends HttpCarrier {
+  readonly kind = 'long-poll'
+  private hasty = false
+
+  poll(): void {
+    const askedAt = performance.now()
+    this.requests.whole('down', this.next('GET'), MESSAGES_TYPE, true, (outcome) => {
+      if ('reason' in outcome) return this.gone(outcome.detail)
+      if (outcome.length === 0 && this.isHasty(askedAt)) return this.gone('polls are answered with nothing at once')
+      if (outcome.length > 0) this.received(outcome)
+      if (!this.closed) this.poll()
+    })
+  }
+
+  private isHasty(askedAt: number): boolean {
+    const wasHasty = this.hasty
+    this.hasty = performance.now() - askedAt < EMPTY_ANSWER_MIN_MS
+    return wasHasty && this.hasty
+  }
+}
+
+export const dialLongPoll: Dial = (options, done) => {
+  const requests = new HttpRequests(options)
+  requests.whole('up', { method: 'POST', resource: Resource.open }, 'text/plain', false, (outcome) => {
+    if (!('reason' in outcome) && isCarrierId(outcome.toString('latin1'))) {
+      const carrier = new LongPollCarrier(requests, outcome.toString('latin1'))
+      done(carrier)
+      // Only now: what the first poll brings is its new owner's.
+      carrier.poll()
+      return
+    }
+    requests.end()
+    done('reason' in outcome ? outcome : { reason: 'http', detail: `${requests.host}: what answers there is no gateway` })
+  })
+  return () => requests.end()
+}

@@ -1,0 +1,42 @@
+// The gateway's end of an sse channel: what goes down are events of one stream that stays, each the base64 of a body of messages (SPEC §14).
+import type { ServerResponse } from 'node:http'
+import { EVENT_STREAM } from './http-answers.ts'
+import { HttpCarrier, type HttpCarrierFacts } from './http-carrier.ts'
+
+export class SseCarrier extends HttpCarrier {
+  readonly kind = 'sse'
+  private readonly response: ServerResponse
+
+  constructor(facts: HttpCarrierFacts, response: ServerResponse) {
+    super(facts)
+    this.response = response
+    response.on('drain', () => this.drained())
+    response.on('close', () => this.gone('the connection of the event stream was closed'))
+    response.writeHead(200, EVENT_STREAM)
+    // An agent that does not get this soon knows that its events are held back on the way.
+    response.write(`event: channel\ndata: ${this.id}\n\n`)
+  }
+
+  protected get polling(): boolean {
+    return false
+  }
+
+  protected get leavingBytes(): number {
+    return this.response.writableLength
+  }
+
+  protected flush(): void {
+    let hasRoom = true
+    while (this.waiting.count > 0) hasRoom = this.response.write(`data: ${this.take().toString('base64')}\n\n`, 'latin1')
+    if (this.closing) this.response.end(() => this.gone('closed'))
+    else if (hasRoom) this.drained()
+  }
+
+  protected cut(): void {
+    const { response } = this
+    if (response.destroyed || response.writableFinished) return
+    // A proper end where it can leave at once: nginx takes a broken one for a fault of the gateway.
+    if (!response.writableEnded && response.writableLength === 0) response.end()
+    else response.destroy()
+  }
+}
