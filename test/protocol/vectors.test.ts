@@ -1,8 +1,11 @@
 // The test vectors beside SPEC.md: what this code writes is what they say, and what they say is read whole, cut short and with bytes behind it.
 import { readFileSync } from 'node:fs'
 import t from 'tap'
+import { ChannelProof } from '../../protocol/channel-proof.ts'
 import { errors } from '../../protocol/errors.ts'
+import { BODY_MAX_BYTES, decodeField, encodeField, hashOf, readBody, WaitingMessages } from '../../protocol/http-channel.ts'
 import { decodeJoin, encodeJoin } from '../../protocol/join.ts'
+import { MESSAGE_MAX_BYTES } from '../../protocol/limits.ts'
 import {
   checkMac,
   decodeBeat,
@@ -200,3 +203,59 @@ function read(record: Buffer): string[] {
   return broken.length > 0 ? [...events.filter((event) => !event.startsWith('reset protocol_error')), broken[0]!] : events
 }
 
+t.test('§14 bodies, MACs and fields of http channels', (t) => {
+  const known = vectors<{ method: string; counter: number; messages: string[]; body: string; mac: string; field: string }[]>('http-channel')
+  const proof = new ChannelProof(SCOPE.channelKey, SCOPE.sessionId, SCOPE.channelNumber)
+  for (const { method, counter, messages: said, body: text, mac: proved, field: word } of known) {
+    const body = hex(text)
+    const field = { id: HELLO.instance.toString('hex'), counter, bodyHash: hashOf(body), mac: hex(proved) }
+    t.equal(encodeField(field), word)
+    t.same(decodeField(word), field)
+    for (let cut = 0; cut < word.length; cut++) if (!word.slice(0, cut).endsWith(';') || cut < 100) t.equal(decodeField(word.slice(0, cut)), undefined, `cut at ${String(cut)}`)
+    for (const bad of [`${word}0`, ` ${word}`, `${word}, ${word}`, word.toUpperCase(), word.replace(';', ';0'), word.replace(/;\d+;/, ';9007199254740992;'), [word]]) t.equal(decodeField(bad), undefined)
+    if (proved !== '') {
+      t.equal(proof.mac(method, counter, field.bodyHash).toString('hex'), proved)
+      t.ok(proof.check(method, counter, field.bodyHash, field.mac))
+      t.notOk(proof.check(method === 'GET' ? 'POST' : 'GET', counter, field.bodyHash, field.mac))
+      t.notOk(proof.check(method, counter - 1, field.bodyHash, field.mac))
+      t.notOk(proof.check(method, counter, hashOf(Buffer.of(1)), field.mac))
+      t.notOk(proof.check(method, counter, field.bodyHash, Buffer.alloc(0)))
+      t.notOk(new ChannelProof(SCOPE.channelKey, SCOPE.sessionId, SCOPE.channelNumber + 1).check(method, counter, field.bodyHash, field.mac))
+    }
+    if (said.length === 0) continue
+    t.equal(bodyOf(said).toString('hex'), text)
+    const read: string[] = []
+    const deliver = (message: Buffer): boolean => read.push(message.toString('hex')) > 0
+    t.equal(readBody(body, deliver), undefined)
+    t.same(read, said)
+    for (let cut = 0; cut < body.length; cut++) {
+      read.length = 0
+      const wrong = readBody(body.subarray(0, cut), deliver)
+      t.same(read, said.slice(0, read.length), `cut at ${String(cut)}`)
+      t.equal(wrong === undefined, read.length > 0 && body.subarray(0, cut).equals(bodyOf(read)), `cut at ${String(cut)}`)
+    }
+  }
+  t.match(readBody(hex('000000'), () => true), /a message of 0 bytes/)
+  t.match(readBody(hex('010c01'), () => true), /a message of 68609 bytes/)
+  t.end()
+})
+
+t.test('§14 a body holds as many messages as fit, and the rest wait', (t) => {
+  const waiting = new WaitingMessages()
+  const messages = Array.from({ length: 40 }, (_value, i) => Buffer.alloc(MESSAGE_MAX_BYTES, i))
+  for (const message of messages) waiting.add(message)
+  const read: Buffer[] = []
+  for (let bodies = 1; waiting.count > 0; bodies++) {
+    const body = waiting.take()
+    t.ok(body.length <= BODY_MAX_BYTES && (waiting.count === 0 || body.length + MESSAGE_MAX_BYTES + 3 > BODY_MAX_BYTES), `body ${String(bodies)}`)
+    readBody(body, (message) => read.push(message) > 0)
+  }
+  t.ok(read.length === messages.length && read.every((message, i) => message.equals(messages[i]!)))
+  t.end()
+})
+
+function bodyOf(messages: readonly string[]): Buffer {
+  const waiting = new WaitingMessages()
+  for (const message of messages) waiting.add(hex(message))
+  return waiting.take()
+}
