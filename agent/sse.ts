@@ -46,7 +46,8 @@ export const dialSse: Dial = (options, done) => {
   })
   requests.stream({ method: 'GET', resource: Resource.events }, EVENTS_TYPE, {
     onLeave: () => {
-      timer = setTimeout(() => fail({ reason: requests.way.kind === 'forward' ? 'proxy' : 'unreachable', detail: `${requests.host}: the event stream is held back on the way` }), FIRST_EVENT_TIMEOUT_MS)
+      const reason = requests.way.kind === 'forward' ? 'proxy' : 'unreachable'
+      timer = setTimeout(() => fail({ reason, detail: `${requests.host}: the event stream is held back on the way` }), FIRST_EVENT_TIMEOUT_MS)
     },
     onData: (chunk) => {
       const wrong = reader.push(chunk)
