@@ -9,6 +9,8 @@ export interface Join {
 }
 
 const PREFIX = 'pj1_'
+/** `tcp` and `tls` are a port of the gateway itself. */
+const PROTOCOLS: ReadonlySet<string> = new Set(['http:', 'https:', 'tcp:', 'tls:'])
 /** A join string is some 300 bytes; whoever pastes more pasted something else. */
 const JOIN_STRING_MAX_BYTES = 4096
 
@@ -40,6 +42,6 @@ export function decodeJoin(word: string): Join {
   } catch {
     throw new Error('the join string holds no valid gateway URL')
   }
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw new Error('the gateway URL must be http or https')
+  if (!PROTOCOLS.has(url.protocol)) throw new Error('the gateway URL must be http or https, tcp or tls')
   return { url: u, id: i, secret: s, key: k }
 }

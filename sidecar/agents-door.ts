@@ -54,8 +54,8 @@ export class AgentsDoor {
     this.http.emit('listening')
   }
 
-  /** A connection was accepted: it has the time of a handshake to ask for something. */
-  take(socket: Socket): void {
+  /** Something is to come over a connection: it has the time of a handshake for that. */
+  expect(socket: Socket): void {
     // What a socket broke of is told by its close.
     socket.on('error', ignore)
     const [oldest] = this.fresh.size >= FRESH_MAX_COUNT ? this.fresh.keys() : []
@@ -63,6 +63,17 @@ export class AgentsDoor {
     const { clock, times } = this.parts.environment
     this.fresh.set(socket, clock.later(times.handshakeMs, () => socket.destroy()))
     socket.once('close', () => this.asked(socket))
+  }
+
+  /** It came. */
+  asked(socket: Duplex): void {
+    this.fresh.get(socket)?.()
+    this.fresh.delete(socket)
+  }
+
+  /** A connection was accepted. */
+  take(socket: Socket): void {
+    this.expect(socket)
     tellProtocol(socket, (protocol) => {
       if (protocol === 'messages') this.messages(socket)
       else if (protocol === 'http2') this.http2(socket)
@@ -74,11 +85,6 @@ export class AgentsDoor {
   close(): void {
     for (const socket of this.fresh.keys()) socket.destroy()
     this.http.close()
-  }
-
-  private asked(socket: Duplex): void {
-    this.fresh.get(socket)?.()
-    this.fresh.delete(socket)
   }
 
   private messages(socket: Socket): void {

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // The command `postern-gateway`: reads arguments, environment and file, runs a gateway or manages one, and ends with a code that says how it went.
 import { readFileSync } from 'node:fs'
+import { readPem } from './certificate.ts'
 import { type Command, HELP, readCommand } from './command.ts'
 import { UnreachableError, withControl } from './control-client.ts'
 import { Log } from './log.ts'
@@ -59,6 +60,8 @@ function print(text: string): number {
 
 function check(settings: Settings): number {
   if (settings.socket_group !== undefined) groupId(settings.socket_group)
+  const { agents_tls_cert: cert, agents_tls_key: key } = settings
+  if (cert !== undefined && key !== undefined) readPem({ cert, key })
   const lines = Object.entries(settings).map(([name, value]) => `${name}: ${value === undefined ? '(not set)' : String(value)}`)
   return print(`${lines.join('\n')}\n`)
 }

@@ -1,16 +1,14 @@
 // A running gateway: puts the parts together in the order in which they need each other, and takes them apart again without losing a request.
 import { mkdirSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { errors } from '../protocol/errors.ts'
 import { FIRST_CREDIT_BYTES } from '../protocol/limits.ts'
 import { ready } from '../protocol/opaque.ts'
-import { AgentsDoor } from './agents-door.ts'
 import { Control } from './control.ts'
 import type { Live, LiveSession } from './control-app.ts'
 import { Doors } from './doors.ts'
+import { CHANNEL_KINDS, openEntrances } from './entrances.ts'
 import { processEnvironment } from './environment.ts'
 import { Gateway } from './gateway.ts'
-import { HttpChannels } from './http-channels.ts'
 import { IngressH1, type Report } from './ingress-h1.ts'
 import { IngressH2 } from './ingress-h2.ts'
 import type { Log } from './log.ts'
@@ -19,7 +17,6 @@ import { Registry, type Witness } from './registry.ts'
 import { Routes } from './routes.ts'
 import { groupId, type Settings } from './settings.ts'
 import { listen, type SocketName, type SocketPlaces } from './sockets.ts'
-import { Strangers } from './strangers.ts'
 
 export interface RunOptions {
   readonly settings: Settings
@@ -60,7 +57,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
     policy: settings.policy,
     lanes: settings.lanes_max_count,
     settings: { firstCredit: FIRST_CREDIT_BYTES, maxStreams: settings.streams_max_count },
-    channels: ['websocket', 'tcp'],
+    channels: CHANNEL_KINDS,
     witness: witnessOf(log),
   })
   const gateway = new Gateway({ environment, directory, registry, headTimeoutMs: settings.head_timeout_ms, agentWaitMs: settings.agent_wait_ms, drainMs: settings.drain_ms })
@@ -82,11 +79,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   const h1 = new IngressH1(gateway.carry, report)
   const h2 = new IngressH2(gateway.carry, report)
   const doors = new Doors([h1.server, h2.server])
-  const strangers = new Strangers(registry, environment)
-  const door = new AgentsDoor({ entrance: 'socket', strangers, environment, takeRequest: new HttpChannels(strangers, environment).take })
-  // Each end of a connection may end by itself: an answer is sent to whoever only listens any more.
-  const agents = createServer({ allowHalfOpen: true }, (socket) => door.take(socket))
-  await listen(agents, 'agents', places)
+  const entrances = await openEntrances({ gatekeeper: registry, environment, settings, places, log })
   await listen(h1.server, 'ingress', places)
   await listen(h2.server, 'ingress-h2', places)
   await control.listen(() => liveOf(gateway, registry, routes, environment.clock.now()))
@@ -99,8 +92,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
       h2.leave()
       const later = (ms: number): Promise<void> => new Promise((resolve) => void environment.clock.later(ms, resolve))
       await doors.leave({ idle: () => gateway.leave(), drainMs: settings.drain_ms, later })
-      agents.close()
-      door.close()
+      entrances.close()
       // The table stays as it is: visitors of a gateway that comes back at once wait for its agents instead of hearing that nobody serves them.
       routes.stop()
       registry.end(errors.gateway_leaving, errors.gateway_leaving.says)

@@ -39,8 +39,8 @@ const whole = (otherwise: number, about: string, least: number, most: number): K
   },
 })
 
-/** What agents can dial: no query, no fragment. */
-export const GATEWAY_URL = /^https?:\/\/[^\s/?#]+(\/[^\s?#]*)?$/
+/** What agents can dial: no query, no fragment; at a port of the gateway itself the port is said, and there is no path. */
+export const GATEWAY_URL = /^(?:https?:\/\/[^\s/?#]+(?:\/[^\s?#]*)?|(?:tcp|tls):\/\/[^\s/?#@]+:[0-9]+)$/
 
 export const isGatewayUrl = (value: string): boolean => GATEWAY_URL.test(value) && URL.canParse(value)
 
@@ -50,13 +50,27 @@ const RUN_DIR_MAX_BYTES = 91
 const PATH = /^\/[^\0]*$/
 const isRunDir = (value: string): boolean => PATH.test(value) && Buffer.byteLength(value) <= RUN_DIR_MAX_BYTES
 
+const ADDRESS = /^(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/[\]]+)):([0-9]{1,5})$/
+const isAddress = (value: string): boolean => ADDRESS.test(value) && addressOf(value).port < 65_536
+const ADDRESS_WORDS = 'HOST:PORT, as 0.0.0.0:8442 or [::]:8442'
+
+/** The parts of a HOST:PORT that was read as a setting. */
+export function addressOf(address: string): { host: string; port: number } {
+  const [, v6, other, port] = ADDRESS.exec(address)!
+  return { host: v6 ?? other!, port: Number(port) }
+}
+
 const DAY_MS = 86_400_000
 
 /** Every setting by its name in the file. `run_dir` is `--run-dir` as a flag and `POSTERN_RUN_DIR` in the environment. */
 export const SETTINGS = {
   run_dir: text('/run/postern', 'sockets and route files', isRunDir, `an absolute path of at most ${String(RUN_DIR_MAX_BYTES)} bytes`),
   state_dir: text('/var/lib/postern', 'the store', (value) => PATH.test(value), 'an absolute path'),
-  public_url: text(undefined, 'where agents find this gateway: goes into join strings', isGatewayUrl, 'an http or https URL'),
+  public_url: text(undefined, 'where agents find this gateway: goes into join strings', isGatewayUrl, 'an http or https URL, or tcp://HOST:PORT or tls://HOST:PORT'),
+  agents_address: text(undefined, 'a port of the gateway’s own where agents come in, without TLS', isAddress, ADDRESS_WORDS),
+  agents_tls_address: text(undefined, 'a port of the gateway’s own where agents come in, with TLS', isAddress, ADDRESS_WORDS),
+  agents_tls_cert: text(undefined, 'the certificate for it, with its chain: a PEM file', (value) => PATH.test(value), 'an absolute path'),
+  agents_tls_key: text(undefined, 'the certificate’s key: a PEM file', (value) => PATH.test(value), 'an absolute path'),
   socket_group: text(undefined, 'who may connect to the sockets for nginx, beside the gateway’s user', (value) => /^[A-Za-z_][A-Za-z0-9_-]*$/.test(value), 'the name of a group'),
   policy: {
     otherwise: 'always',
@@ -100,9 +114,10 @@ export function readSettings(flags: Readonly<Partial<Record<SettingName, string>
   return agreeing(settings as Settings)
 }
 
-/** A channel that is dead before a sign of life is due never lives. */
+/** A channel that is dead before a sign of life is due never lives, and there is no TLS without a certificate. */
 function agreeing(settings: Settings): Settings {
-  const { heartbeat_ms, dead_after_ms } = settings
+  const { heartbeat_ms, dead_after_ms, agents_tls_address, agents_tls_cert, agents_tls_key } = settings
+  if (agents_tls_address !== undefined && (agents_tls_cert === undefined || agents_tls_key === undefined)) throw new SettingsError('agents_tls_address needs agents_tls_cert and agents_tls_key')
   if (dead_after_ms <= heartbeat_ms) throw new SettingsError(`dead_after_ms: ${String(dead_after_ms)} should be more than heartbeat_ms, which is ${String(heartbeat_ms)}`)
   return settings
 }

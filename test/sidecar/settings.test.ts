@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { groupId, readSettings, type SettingName, SETTINGS, SettingsError } from '../../sidecar/settings.ts'
+import { addressOf, groupId, readSettings, type SettingName, SETTINGS, SettingsError } from '../../sidecar/settings.ts'
 
 const NAMES = Object.keys(SETTINGS) as SettingName[]
 
@@ -62,12 +62,14 @@ t.test('texts are what they have to be', (t) => {
   const wrong: [SettingName, string[]][] = [
     ['run_dir', ['', 'run/postern', './x', `/${'x'.repeat(91)}`, `/${'ü'.repeat(46)}`, '/a\0b']],
     ['state_dir', ['', 'state', '/a\0b']],
-    ['public_url', ['', 'edge.test', 'ftp://edge.test', 'https://', 'https:///x', 'https://edge.test/?a', 'https://edge.test/#a', 'https://a b', 'http://[', 'http://a:99999']],
+    ['public_url', ['', 'edge.test', 'ftp://edge.test', 'https://', 'https:///x', 'https://edge.test/?a', 'https://edge.test/#a', 'https://a b', 'http://[', 'http://a:99999', 'tcp://edge.test', 'tls://edge.test:1/path', 'tls://u@edge.test:1', 'tls://edge.test:99999', 'ssh://edge.test:22']],
+    ['agents_address', ['', '8442', ':8442', 'edge.test', 'edge.test:', 'edge.test:65536', '::1:8442', '[::1]', 'a b:1', 'http://a:1']],
+    ['agents_tls_cert', ['', 'cert.pem', '/a\0b']],
     ['socket_group', ['', '0', 'a b', '../x', 'a:b']],
     ['policy', ['', 'sometimes', 'ALWAYS']],
   ]
   for (const [name, values] of wrong) for (const value of values) t.match(said(name, value), /^--[a-z-]+: it should be /, `${name} ${JSON.stringify(value)}`)
-  for (const [name, value] of [['run_dir', `/${'x'.repeat(90)}`], ['public_url', 'http://127.0.0.1:8080/behind/a/path'], ['socket_group', 'www-data'], ['policy', 'never']] as const) t.equal(said(name, value), 'taken', value)
+  for (const [name, value] of [['run_dir', `/${'x'.repeat(90)}`], ['public_url', 'http://127.0.0.1:8080/behind/a/path'], ['public_url', 'tls://edge.test:8443'], ['agents_address', '0.0.0.0:8442'], ['agents_address', '[::]:0'], ['agents_address', 'edge.test:65535'], ['socket_group', 'www-data'], ['policy', 'never']] as const) t.equal(said(name, value), 'taken', value)
   t.throws(() => readSettings({}, {}, file(t, 'run_dir: 5\n')), /absolute path/)
   t.end()
 })
@@ -75,6 +77,14 @@ t.test('texts are what they have to be', (t) => {
 t.test('a channel may not be dead before it had to give a sign of life', (t) => {
   t.match(said('dead_after_ms', '10000'), /dead_after_ms: 10000 should be more than heartbeat_ms, which is 10000/)
   t.equal(said('dead_after_ms', '10001'), 'taken')
+  t.end()
+})
+
+t.test('a port with TLS needs a certificate and its key', (t) => {
+  t.match(said('agents_tls_address', '127.0.0.1:8443'), 'agents_tls_address needs agents_tls_cert and agents_tls_key')
+  const files = { agents_tls_cert: '/c.pem', agents_tls_key: '/k.pem' }
+  t.match(readSettings({ agents_tls_address: '[::1]:8443', ...files }, {}, undefined), files)
+  t.same(addressOf('[::1]:8443'), { host: '::1', port: 8443 })
   t.end()
 })
 

@@ -1,0 +1,74 @@
+// The certificate of the gateway's own TLS port: read when the gateway starts, and again when its files have changed.
+import { readFileSync, statSync } from 'node:fs'
+import { createSecureContext } from 'node:tls'
+import { SettingsError } from './settings.ts'
+
+export interface CertificateFiles {
+  readonly cert: string
+  readonly key: string
+}
+
+interface Pem {
+  readonly cert: Buffer
+  readonly key: Buffer
+}
+
+export class Certificate {
+  private readonly files: CertificateFiles
+  private readonly onTrouble: (detail: string) => void
+  private seen: string
+  private pem: Pem
+
+  /** Reads them; throws a {@link SettingsError} that says what is wrong. `onTrouble` hears of each later try that was in vain. */
+  constructor(files: CertificateFiles, onTrouble: (detail: string) => void) {
+    this.files = files
+    this.onTrouble = onTrouble
+    this.seen = stateOf(files)
+    this.pem = readPem(files)
+  }
+
+  /** What is to be shown from now on; undefined if that is what was shown before. New files that are wrong, or half written, are passed over until they change again. */
+  renewed(): Pem | undefined {
+    const now = stateOf(this.files)
+    if (now === this.seen) return undefined
+    this.seen = now
+    try {
+      this.pem = readPem(this.files)
+    } catch (error) {
+      this.onTrouble(error instanceof Error ? error.message : String(error))
+      return undefined
+    }
+    return this.pem
+  }
+
+  get current(): Pem {
+    return this.pem
+  }
+}
+
+/** Reads certificate and key and sees whether they belong together. Throws a {@link SettingsError}. */
+export function readPem(files: CertificateFiles): Pem {
+  const pem = { cert: read('agents_tls_cert', files.cert), key: read('agents_tls_key', files.key) }
+  try {
+    createSecureContext(pem)
+  } catch (error) {
+    throw new SettingsError(`agents_tls_cert and agents_tls_key: ${files.cert} and ${files.key} can not be used together: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  return pem
+}
+
+function read(name: string, path: string): Buffer {
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    throw new SettingsError(`${name}: ${error instanceof Error ? error.message : String(error)}`)
+  }
+}
+
+/** Differs when either file was written or replaced. Symbolic links are followed, as certificate tools use them. */
+function stateOf({ cert, key }: CertificateFiles): string {
+  return [cert, key].map((path) => {
+    const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
+    return stat === undefined ? 'missing' : `${String(stat.ino)} ${String(stat.size)} ${String(stat.mtimeNs)}`
+  }).join(', ')
+}
