@@ -27,6 +27,8 @@ export interface NginxOptions {
   /** Lines of its log at level error or above that the test brings about. */
   readonly expected?: readonly RegExp[]
   readonly workers?: number
+  /** A free one, if it is not said. */
+  readonly port?: number
 }
 
 export interface RunningNginx {
@@ -79,7 +81,7 @@ export async function startNginx(t: Pick<Test, 'teardown' | 'fail'>, options: Ng
   chmodSync(dir, 0o755)
   const edge = join(dir, 'edge')
   await prepareEdge(edge, options.runDir)
-  const port = await freePort()
+  const port = options.port ?? (await freePort())
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${dir}/${kind};`).join(' ')
   writeFileSync(join(dir, 'nginx.conf'), `${user}
 load_module ${await modulePath(binary)};

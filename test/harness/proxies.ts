@@ -21,11 +21,11 @@ interface Recipe {
 }
 
 /** Starts `recipe` and waits until it accepts connections. */
-async function start(t: Ends, recipe: Recipe): Promise<RunningProxy> {
+async function start(t: Ends, options: ProxyOptions, recipe: Recipe): Promise<RunningProxy> {
   const dir = mkdtempSync(join(tmpdir(), 'postern-proxy-'))
   // They drop root's rights and must still read and write here.
   chmodSync(dir, 0o777)
-  const port = await freePort()
+  const port = options.port ?? (await freePort())
   const child = spawn(recipe.program, recipe.prepare(dir, port), { stdio: ['ignore', 'pipe', 'pipe'], detached: true })
   let log = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (log += chunk.toString()))
@@ -62,11 +62,13 @@ export interface ProxyOptions {
   readonly user?: { readonly name: string; readonly password: string }
   /** More lines of its configuration, before its own rules. */
   readonly more?: string
+  /** A free one, if it is not said. */
+  readonly port?: number
 }
 
 /** squid: CONNECT to any port of this machine, and plain forwarding. */
 export function startSquid(t: Ends, options: ProxyOptions = {}): Promise<RunningProxy> {
-  return start(t, {
+  return start(t, options, {
     program: 'squid',
     prepare: (dir, port) => {
       const { user } = options
@@ -85,7 +87,7 @@ const basicAuthProgram = (): string => ['/usr/lib/squid/basic_ncsa_auth', '/usr/
 
 /** dante: SOCKS5. */
 export function startDante(t: Ends): Promise<RunningProxy> {
-  return start(t, {
+  return start(t, {}, {
     program: 'danted',
     prepare: (dir, port) => {
       writeFileSync(
@@ -100,7 +102,7 @@ export function startDante(t: Ends): Promise<RunningProxy> {
 
 /** tinyproxy: CONNECT. */
 export function startTinyproxy(t: Ends, options: ProxyOptions = {}): Promise<RunningProxy> {
-  return start(t, {
+  return start(t, options, {
     program: 'tinyproxy',
     prepare: (dir, port) => {
       const auth = options.user === undefined ? '' : `BasicAuth ${options.user.name} ${options.user.password}\n`
