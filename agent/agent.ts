@@ -1,34 +1,22 @@
-// The agent as a library: keeps a session with its gateway alive over whatever channel there is, and serves its services over it.
-import type { Carrier } from '../protocol/channel.ts'
+// The agent as a library: gets a session with its gateway by the best way there is, keeps it, and serves its services over it.
 import type { Environment } from '../protocol/environment.ts'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
 import type { Join } from '../protocol/join.ts'
-import { FIRST_CREDIT_BYTES, STREAMS_MAX_COUNT } from '../protocol/limits.ts'
-import { login } from '../protocol/login.ts'
 import { INSTANCE_ID_BYTES, type Policy } from '../protocol/messages.ts'
 import { ready } from '../protocol/opaque.ts'
 import type { Refusal, Session, SessionEvents } from '../protocol/session.ts'
+import type { StatusSaid } from '../protocol/status.ts'
 import { type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
 import { Backoff } from './backoff.ts'
+import { type Candidate, listCandidates } from './candidates.ts'
+import { Channels, type ChannelState, CLIMB_TIMES, type ClimbTimes } from './channels.ts'
 import { AgentControl } from './control.ts'
+import { enter, FINAL } from './enter.ts'
+import type { AgentEvent } from './events.ts'
+import { Memory } from './memory.ts'
 import { Offering, type Served, type Services } from './offering.ts'
-import type { Way } from './way.ts'
-import type { Dial, DialFailure } from './channel-dial.ts'
-import { dialWebsocket } from './websocket.ts'
-
-/** What happens to an agent, for whoever started it. Texts are for people. */
-export type AgentEvent =
-  | { readonly event: 'connecting'; readonly gateway: string }
-  | { readonly event: 'serving'; readonly gateway: string; readonly channel: string; readonly session: string; readonly services: readonly Served[] }
-  | { readonly event: 'nothing_to_serve'; readonly gateway: string }
-  | { readonly event: 'not_allowed'; readonly services: readonly string[] }
-  | { readonly event: 'lost'; readonly reason: string }
-  | { readonly event: 'resumed'; readonly session: string }
-  | { readonly event: 'failed'; readonly reason: DialFailure['reason'] | 'login'; readonly detail: string; readonly retryMs: number }
-  | { readonly event: 'gateway_drains' }
-  | { readonly event: 'draining'; readonly exchanges: number }
-  | { readonly event: 'refused'; readonly code: string; readonly detail: string }
-  | { readonly event: 'closed' }
+import { race, type Racer, type Winner } from './race.ts'
+import { AgentStatus } from './status-stream.ts'
 
 export interface AgentOptions {
   readonly join: Join
@@ -36,39 +24,74 @@ export interface AgentOptions {
   readonly environment: Environment
   readonly userAgent: string
   readonly onEvent: (event: AgentEvent) => void
-  /** How its sockets to the gateway are had: directly, if it is not said. */
-  readonly way?: Way
+  /** The channels it may take, the best first: all that lead to the join string's gateway directly, if it is not said. */
+  readonly candidates?: readonly Candidate[]
   /** `never`: the gateway may have payload go unsealed. Both ends must say so; unless this one does, a session is sealed or there is none. */
   readonly policy?: Policy | undefined
-  /** Which channel: websocket, if it is not said. */
-  readonly dial?: Dial
+  /** Channels at once, if the gateway grants as many. */
+  readonly connections?: number
+  /** Where it keeps what worked, for the next start. */
+  readonly memoryFile?: string | undefined
+  readonly climb?: ClimbTimes
+}
+
+/** What an agent does at this moment, for people. Ages are in milliseconds. */
+export interface AgentState {
+  readonly state: State
+  readonly session: string | null
+  readonly age_ms: number | null
+  readonly services: readonly Served[]
+  readonly exchanges: number
+  readonly channels: readonly ChannelState[]
+}
+
+/** `seeking`: candidates are raced. `entering`: it logs in. `waiting`: until the next try. `serving`: it has a session, be it without a channel at the moment. */
+type State = 'new' | 'seeking' | 'entering' | 'serving' | 'waiting' | 'closed'
+
+/** What may follow what. Whatever else somebody tells comes too late, and changes nothing. */
+const FOLLOWS: Readonly<Record<State, readonly State[]>> = {
+  new: ['seeking', 'closed'],
+  seeking: ['entering', 'waiting', 'closed'],
+  entering: ['serving', 'waiting', 'closed'],
+  serving: ['waiting', 'closed'],
+  waiting: ['seeking', 'closed'],
+  closed: [],
 }
 
 /** How long exchanges under way may take once the agent drains. */
 export const DRAIN_MS = 30_000
 /** How often it looks whether they are: no visitor notices, and once in an agent's life. */
 const DRAIN_LOOK_MS = 20
-/** Refusals that trying again does not change. */
-const FINAL: ReadonlySet<ErrorCode> = new Set([errors.unauthenticated, errors.revoked, errors.unsupported_version, errors.policy_mismatch])
 
 export class Agent {
   private readonly options: AgentOptions
+  private readonly candidates: readonly Candidate[]
+  private readonly racer: Racer
+  private readonly memory: Memory
   private readonly offering: Offering
   private readonly backoff: Backoff
   private readonly instance: Buffer
   private session: Session | undefined
+  private channels: Channels | undefined
   private control: AgentControl | undefined
-  /** Gives up the dial, or the wait, that is under way. */
-  private cancelTry: (() => void) | undefined
+  private status: AgentStatus | undefined
+  private servesSince = 0
   /** What was last said of what is served: a push that changes nothing here is no event. */
   private told = ''
-  private state: 'new' | 'running' | 'draining' | 'closed' = 'new'
+  private state: State = 'new'
+  /** Takes back what the state waits for. */
+  private cancel: () => void = nothing
+  private draining = false
 
   constructor(options: AgentOptions) {
+    const { environment, join, memoryFile, services, userAgent } = options
     this.options = options
-    this.offering = new Offering(options.services)
-    this.backoff = new Backoff(options.environment)
-    this.instance = options.environment.random(INSTANCE_ID_BYTES)
+    this.candidates = options.candidates ?? listCandidates({ gateway: join.url }, {})
+    this.racer = { environment, userAgent }
+    this.memory = new Memory({ gateway: join.url, clock: environment.clock, file: memoryFile })
+    this.offering = new Offering(services)
+    this.backoff = new Backoff(environment)
+    this.instance = environment.random(INSTANCE_ID_BYTES)
   }
 
   /** Exchanges under way. */
@@ -76,17 +99,32 @@ export class Agent {
     return this.offering.active
   }
 
+  get now(): AgentState {
+    const serving = this.state === 'serving'
+    return {
+      state: this.state,
+      session: serving ? this.session!.id : null,
+      age_ms: serving ? this.options.environment.clock.now() - this.servesSince : null,
+      services: serving ? this.offering.served : [],
+      exchanges: this.active,
+      channels: serving ? this.channels!.states : [],
+    }
+  }
+
+  private get said(): StatusSaid {
+    const { channels, exchanges } = this.now
+    return { channels: channels.map(({ kind, way, round_trip_ms, lanes }) => ({ kind, way, round_trip_ms, lanes })), exchanges }
+  }
+
   async start(): Promise<void> {
     await ready
-    if (this.state !== 'new') return
-    this.state = 'running'
-    this.connect()
+    if (this.state === 'new') this.seek()
   }
 
   /** Takes no more exchanges; resolves when those under way are over, or after {@link DRAIN_MS}. Then it is closed. */
   async drain(): Promise<void> {
-    if (this.state === 'running') {
-      this.state = 'draining'
+    if (this.state !== 'closed' && !this.draining) {
+      this.draining = true
       this.options.onEvent({ event: 'draining', exchanges: this.active })
       this.session?.drain()
       await this.whenIdle()
@@ -96,87 +134,97 @@ export class Agent {
 
   /** Ends the session and breaks what is under way. */
   async close(): Promise<void> {
-    if (this.state === 'closed') return
-    this.state = 'closed'
-    this.cancelTry?.()
+    if (!this.become('closed')) return
+    this.leaveSession()
     this.session?.end(errors.draining, 'the agent was closed')
     await this.offering.close()
     this.options.onEvent({ event: 'closed' })
   }
 
-  /** Is nothing under way: neither at an origin, nor in a stream whose last bytes have not left? The control stream is one. */
+  /** Is nothing under way: neither at an origin, nor in a stream whose last bytes have not left? Standing streams do not count. */
   private get idle(): boolean {
-    return this.active === 0 && (this.session === undefined || this.session.ended || this.session.streamCount <= 1)
+    if (this.active > 0) return false
+    return this.session === undefined || this.session.ended || this.session.streamCount <= (this.status?.open === true ? 2 : 1)
   }
 
   private async whenIdle(): Promise<void> {
     const { clock } = this.options.environment
     const until = clock.now() + DRAIN_MS
-    while (!this.idle && this.state === 'draining' && clock.now() < until) await new Promise<void>((resolve) => void clock.later(DRAIN_LOOK_MS, resolve))
+    while (!this.idle && this.state !== 'closed' && clock.now() < until) await new Promise<void>((resolve) => void clock.later(DRAIN_LOOK_MS, resolve))
   }
 
-  // --- the way to the gateway ----------------------------------------------------------------------------------------
+  // --- from nothing to a session --------------------------------------------------------------------------------------
 
-  private get alive(): boolean {
-    return this.state === 'running' || this.state === 'draining'
+  /** Takes on a state, if it may follow; what the one before waited for is taken back. */
+  private become(next: State): boolean {
+    if (!FOLLOWS[this.state].includes(next)) return false
+    this.state = next
+    this.cancel()
+    this.cancel = nothing
+    return true
   }
 
-  private connect(): void {
-    const { dial = dialWebsocket, join, userAgent, way } = this.options
-    this.options.onEvent({ event: 'connecting', gateway: join.url })
-    this.cancelTry = dial({ gateway: join.url, userAgent, ...(way === undefined ? {} : { way }) }, (outcome) => {
-      this.cancelTry = undefined
-      if ('reason' in outcome) this.tryAgain(outcome.reason, outcome.detail)
-      else if (this.session === undefined || this.session.ended) this.logIn(outcome)
-      else this.resume(this.session, outcome)
+  private seek(): void {
+    if (!this.become('seeking')) return
+    this.options.onEvent({ event: 'connecting', gateway: this.options.join.url })
+    this.cancel = race(this.memory.order(this.candidates), this.racer, (outcome) => {
+      if ('reason' in outcome) this.failed(outcome.reason, outcome.detail)
+      else this.enter(outcome)
     })
   }
 
-  private tryAgain(reason: DialFailure['reason'] | 'login', detail: string): void {
-    if (!this.alive) return
-    const retryMs = this.backoff.nextMs()
-    this.options.onEvent({ event: 'failed', reason, detail, retryMs })
-    this.later(retryMs)
-  }
-
-  private later(ms: number): void {
-    this.cancelTry?.()
-    this.cancelTry = this.options.environment.clock.later(ms, () => this.connect())
-  }
-
-  private logIn(carrier: Carrier): void {
-    const { join, environment } = this.options
-    const policies: Policy[] = this.options.policy === 'never' ? ['always', 'never'] : ['always']
-    const settings = { firstCredit: FIRST_CREDIT_BYTES, maxStreams: STREAMS_MAX_COUNT }
-    this.cancelTry = () => carrier.abort()
-    login(carrier, { agentId: join.id, secret: join.secret, gatewayKey: join.key, instance: this.instance, policies, lanes: 1, settings }, environment, (outcome) => {
-      this.cancelTry = undefined
-      if ('code' in outcome) this.refused(outcome)
-      else this.begin(outcome, carrier)
+  private enter(winner: Winner): void {
+    if (!this.become('entering')) return winner.carrier.abort()
+    const { connections = 1, environment, join, policy } = this.options
+    this.cancel = () => winner.carrier.abort()
+    enter(winner.carrier, { join, instance: this.instance, policy, lanes: connections }, environment, (outcome) => {
+      if (this.state !== 'entering') return
+      this.cancel = nothing
+      if (!('code' in outcome)) return this.begin(outcome, winner)
+      if (!FINAL.has(outcome.code)) this.memory.broke(winner.candidate, 0, false)
+      this.refused(outcome)
     })
   }
 
   private refused({ code, detail }: Refusal): void {
-    if (!this.alive) return
-    if (!FINAL.has(code)) return this.tryAgain('login', detail)
+    if (!FINAL.has(code)) return this.failed('login', detail)
     this.options.onEvent({ event: 'refused', code: code.name, detail })
     void this.close()
   }
 
-  private begin(session: Session, carrier: Carrier): void {
+  private failed(reason: Extract<AgentEvent, { event: 'failed' }>['reason'], detail: string): void {
+    if (!this.become('waiting')) return
+    const retryMs = this.backoff.nextMs()
+    this.options.onEvent({ event: 'failed', reason, detail, retryMs })
+    this.seekIn(retryMs)
+  }
+
+  private seekIn(ms: number): void {
+    this.cancel = this.options.environment.clock.later(ms, () => this.seek())
+  }
+
+  // --- a session ------------------------------------------------------------------------------------------------------
+
+  private begin(session: Session, winner: Winner): void {
+    if (!this.become('serving')) return
+    const { climb = CLIMB_TIMES, environment, onEvent } = this.options
     this.session = session
-    session.events = this.eventsOf(session)
-    if (!this.alive) return session.end(errors.draining, 'the agent was closed')
-    this.backoff.held()
+    this.servesSince = environment.clock.now()
+    const onChange = (): void => this.status?.changed()
+    this.channels = new Channels(session, winner, { racer: this.racer, candidates: this.candidates, memory: this.memory, backoff: this.backoff, climb, tell: onEvent, onChange })
+    session.events = { ...this.channels.events, ...this.eventsOf(session) }
     this.offering.allow(session.terms.services)
-    const serves = this.offering.served.map(({ name }) => name)
-    this.control = new AgentControl(session, this.options.environment.random(16).toString('hex'), this.state === 'draining' ? [] : serves, (services) => {
+    const { kind } = winner.candidate
+    const serves = this.draining ? [] : this.offering.served.map(({ name }) => name)
+    const uuid = (): string => environment.random(16).toString('hex')
+    this.control = new AgentControl(session, uuid(), serves, (services) => {
       this.offering.allow(services)
       this.control?.say(this.offering.served.map(({ name }) => name))
-      this.tellServing(session, carrier.kind)
+      this.tellServing(session, kind)
     })
-    if (this.state === 'draining') session.drain()
-    this.tellServing(session, carrier.kind)
+    this.status = new AgentStatus(session, uuid(), () => this.said)
+    if (this.draining) session.drain()
+    this.tellServing(session, kind)
   }
 
   private tellServing(session: Session, channel: string): void {
@@ -191,48 +239,27 @@ export class Agent {
     else onEvent({ event: 'serving', gateway: join.url, channel, session: session.id, services })
   }
 
-  private resume(session: Session, carrier: Carrier): void {
-    session.openChannel(carrier, (refusal) => {
-      if (!this.alive) return
-      if (refusal === undefined) {
-        this.backoff.held()
-        // The lanes have moved: what the old channel still held comes again over the new one.
-        for (const old of session.idleCarriers) old.close()
-        return this.options.onEvent({ event: 'resumed', session: session.id })
-      }
-      // The gateway does not know the session any more: nothing of it can be saved.
-      if (refusal.code === errors.unknown_session) {
-        this.session = undefined
-        session.end(errors.agent_lost, refusal.detail)
-      }
-      if (session.ended || !session.attached) this.tryAgain('login', refusal.detail)
-    })
-  }
-
-  // --- what the session tells ----------------------------------------------------------------------------------------
-
-  private eventsOf(session: Session): SessionEvents {
-    const { onEvent } = this.options
-    const lost = (reason: string): void => {
-      if (!this.alive || this.session !== session) return
-      onEvent({ event: 'lost', reason })
-      if (this.cancelTry === undefined) this.later(this.backoff.nextMs())
-    }
+  private eventsOf(session: Session): Pick<SessionEvents, 'onOpen' | 'onPeerDrain' | 'onEnd'> {
     return {
       onOpen: (opening, stream) => this.take(opening, stream),
-      onPeerDrain: () => onEvent({ event: 'gateway_drains' }),
-      onDetached: lost,
-      onAttached: () => undefined,
-      onChannelLost: () => undefined,
-      onStalled: () => undefined,
-      onMove: () => {
-        if (this.cancelTry === undefined) this.connect()
-      },
+      onPeerDrain: () => this.options.onEvent({ event: 'gateway_drains' }),
       onEnd: (code, detail) => {
-        if (FINAL.has(code)) this.refused({ code, detail })
-        else lost(detail)
+        if (this.session === session && this.state === 'serving') this.ended(code, detail)
       },
     }
+  }
+
+  private ended(code: ErrorCode, detail: string): void {
+    this.leaveSession()
+    this.backoff.lost(this.options.environment.clock.now() - this.servesSince)
+    if (FINAL.has(code)) return this.refused({ code, detail })
+    if (this.channels?.detached !== true) this.options.onEvent({ event: 'lost', reason: detail })
+    if (this.become('waiting')) this.seekIn(this.backoff.nextMs())
+  }
+
+  private leaveSession(): void {
+    this.channels?.close()
+    this.status?.close()
   }
 
   private take(opening: Opening, stream: Stream): StreamEvents | ErrorCode {
@@ -240,3 +267,5 @@ export class Agent {
     return this.offering.take(opening, stream)
   }
 }
+
+const nothing = (): void => undefined

@@ -7,6 +7,8 @@ export type Command =
   | { readonly command: 'http'; readonly target: string; readonly names: readonly string[] | undefined; readonly hostHeader: string | undefined; readonly insecureOrigin: boolean } & Common
   | { readonly command: 'start'; readonly file: string } & Common
   | { readonly command: 'check'; readonly file: string }
+  | { readonly command: 'diagnose'; readonly file: string | undefined } & Common
+  | { readonly command: 'status'; readonly json: boolean }
 
 interface Common {
   readonly join: string | undefined
@@ -14,6 +16,9 @@ interface Common {
   readonly policy: string | undefined
   readonly proxy: string | undefined
   readonly channel: string | undefined
+  readonly gateway: string | undefined
+  readonly pipe: string | undefined
+  readonly connections: string | undefined
   readonly once: boolean
   readonly json: boolean
 }
@@ -24,6 +29,8 @@ usage:
   postern http TARGET [options]     serve TARGET: 3000, host:9000, https://localhost:8443, unix:/path
   postern start -c FILE [options]   serve what FILE (postern.yaml) names
   postern check -c FILE             say whether FILE is right, and do nothing
+  postern diagnose [options]        try every channel by every way to the gateway, and the join string; -c FILE counts too
+  postern status                    what the agents of this user are doing
 
 options:
   --join STRING        the join string; others can see it in the list of processes
@@ -34,14 +41,17 @@ options:
   --policy WORD        payload sealed: always (default), or never, if the gateway says so too (POSTERN_POLICY)
   --proxy URL          the way out: http://, https:// or socks5://[NAME:PASSWORD@]HOST:PORT, or direct (POSTERN_PROXY); if not said,
                        HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY count
-  --channel KIND       websocket (default) or tcp, both through the nginx before the gateway (POSTERN_CHANNEL)
+  --channel KIND       auto (default: the best that works), websocket, http2, tcp, sse, long-poll or pipe (POSTERN_CHANNEL)
+  --gateway URL        instead of the join string's: http[s]://HOST[/PREFIX], or tcp://HOST:PORT, tls://HOST:PORT (POSTERN_GATEWAY)
+  --pipe COMMAND       the way out is a command's input and output, or a socket: unix:/PATH (POSTERN_PIPE)
+  --connections N      channels at once, 1 (default) to 16, if the gateway grants them (POSTERN_CONNECTIONS)
   --once               give up when the gateway can not be reached at the first try (exit code 4)
   --json               one JSON object a line, even on a terminal
   --help, --version
 
 Flags go before the environment, that before the file. Without a join string \`postern http\` asks for it on a terminal.
 The first SIGINT or SIGTERM lets requests under way finish (30 s), the second ends at once.
-exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 refused by the gateway, 4 unreachable (--once)
+exit codes: 0 clean, 1 failure (diagnose: nothing works; status: no agent), 2 usage or configuration, 3 refused by the gateway, 4 unreachable (--once)
 `
 
 const COMMON = {
@@ -50,12 +60,16 @@ const COMMON = {
   policy: { type: 'string' },
   proxy: { type: 'string' },
   channel: { type: 'string' },
+  gateway: { type: 'string' },
+  pipe: { type: 'string' },
+  connections: { type: 'string' },
   once: { type: 'boolean' },
   json: { type: 'boolean' },
 } as const
 const ONLY = { help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'V' } } as const
 const HTTP = { ...COMMON, ...ONLY, service: { type: 'string', multiple: true }, 'host-header': { type: 'string' }, 'insecure-origin': { type: 'boolean' } } as const
 const START = { ...COMMON, ...ONLY, config: { type: 'string', short: 'c' } } as const
+const STATUS = { ...ONLY, json: { type: 'boolean' } } as const
 const CHECK = { ...ONLY, config: { type: 'string', short: 'c' } } as const
 
 /** Reads the arguments after the program's name. Throws a {@link SettingsError}. */
@@ -68,11 +82,13 @@ export function readCommand(argv: readonly string[]): Command {
     if (name === 'http') return readHttp(rest)
     if (name === 'start') return readStart(rest)
     if (name === 'check') return readCheck(rest)
+    if (name === 'diagnose') return readDiagnose(rest)
+    if (name === 'status') return readStatus(rest)
   } catch (error) {
     if (error instanceof SettingsError) throw error
     throw new SettingsError(error instanceof Error ? error.message : String(error))
   }
-  throw new SettingsError(`${JSON.stringify(name)} is no command; there are http, start and check`)
+  throw new SettingsError(`${JSON.stringify(name)} is no command; there are http, start, check, diagnose and status`)
 }
 
 function readHttp(args: string[]): Command {
@@ -99,11 +115,28 @@ function readCheck(args: string[]): Command {
   return { command: 'check', file: needFile(values.config) }
 }
 
+function readDiagnose(args: string[]): Command {
+  const { values } = parseArgs({ args, options: START })
+  if (values.help === true) return { command: 'help' }
+  if (values.version === true) return { command: 'version' }
+  return { command: 'diagnose', file: values.config, ...common(values) }
+}
+
+function readStatus(args: string[]): Command {
+  const { values } = parseArgs({ args, options: STATUS })
+  if (values.help === true) return { command: 'help' }
+  if (values.version === true) return { command: 'version' }
+  return { command: 'status', json: values.json === true }
+}
+
 function needFile(file: string | undefined): string {
   if (file === undefined) throw new SettingsError('which file? -c postern.yaml')
   return file
 }
 
-function common(values: { join?: string; 'join-file'?: string; policy?: string; proxy?: string; channel?: string; once?: boolean; json?: boolean }): Common {
-  return { join: values.join, joinFile: values['join-file'], policy: values.policy, proxy: values.proxy, channel: values.channel, once: values.once === true, json: values.json === true }
+type Values = { readonly [Option in keyof typeof COMMON]?: (typeof COMMON)[Option]['type'] extends 'boolean' ? boolean : string }
+
+function common(values: Values): Common {
+  const { join, policy, proxy, channel, gateway, pipe, connections } = values
+  return { join, joinFile: values['join-file'], policy, proxy, channel, gateway, pipe, connections, once: values.once === true, json: values.json === true }
 }

@@ -1,34 +1,45 @@
 #!/usr/bin/env node
 // The command `postern`: reads arguments, environment and file, runs an agent, and ends with a code that says how it went.
 import { readFileSync } from 'node:fs'
-import { Agent, type AgentEvent, type AgentOptions } from './agent.ts'
+import os from 'node:os'
+import { join as joinPath } from 'node:path'
+import { Agent, type AgentOptions } from './agent.ts'
+import { checkGateway, listCandidates, listEverything, type Wishes } from './candidates.ts'
 import { type Command, HELP, readCommand } from './command.ts'
+import { Rows, tryAll, tryLogin, verdict } from './diagnose.ts'
 import { processEnvironment } from './environment.ts'
+import type { AgentEvent } from './events.ts'
 import { askForJoin, findJoin, readJoin } from './join-source.ts'
 import type { Services } from './offering.ts'
 import type { OriginOptions } from './origin.ts'
-import { jsonLine, type Reported, textLines } from './report.ts'
-import { host, readAgentFile, readPolicy, SettingsError } from './settings.ts'
+import { jsonLine, type Reported, safe, textLines } from './report.ts'
+import { type AgentFile, host, readAgentFile, readConnections, readPolicy, SettingsError } from './settings.ts'
+import { answerStatus, askAgents, type SocketPlace, socketPlace } from './status-socket.ts'
+import { type StatusDocument, statusLines } from './status-text.ts'
 import { parseTarget } from './target.ts'
-import { dialTcp } from './tcp.ts'
-import { readWay, type Way, wayFromEnvironment } from './way.ts'
-import type { Dial } from './channel-dial.ts'
-import { dialWebsocket } from './websocket.ts'
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Join } from '../protocol/join.ts'
+import { INSTANCE_ID_BYTES, type Policy } from '../protocol/messages.ts'
 
 const Exit = { clean: 0, failure: 1, usage: 2, refused: 3, unreachable: 4 } as const
 /** The same failure of the same origin is told again after this, not for every visitor. */
 const ORIGIN_REPORT_MS = 10_000
 
 type Running = Extract<Command, { command: 'http' | 'start' }>
+type Connecting = Extract<Command, { command: 'http' | 'start' | 'diagnose' }>
 
 let json = process.stdout.isTTY !== true
 
 function report(reported: Reported): void {
-  const line = json ? jsonLine(new Date().toISOString(), reported) : textLines(reported)
-  process.stdout.write(`${line}\n`)
+  process.stdout.write(`${lineOf(reported, json)}\n`)
 }
+
+function complain(reported: Reported): void {
+  const inJson = json && process.stderr.isTTY !== true
+  process.stderr.write(`${inJson ? '' : 'postern: '}${lineOf(reported, inJson)}\n`)
+}
+
+const lineOf = (reported: Reported, inJson: boolean): string => (inJson ? jsonLine(new Date().toISOString(), reported) : textLines(reported))
 
 function version(): string {
   // One folder up in the repository, two in the package.
@@ -60,6 +71,10 @@ async function main(): Promise<number> {
     case 'start':
       if (command.json) json = true
       return run(command)
+    case 'diagnose':
+      return diagnose(command)
+    case 'status':
+      return status(command.json)
   }
 }
 
@@ -68,14 +83,24 @@ async function run(command: Running): Promise<number> {
   process.title = `postern ${command.command}`
   const file = command.command === 'start' ? readAgentFile(command.file, process.platform) : undefined
   const services: Services = command.command === 'http' ? httpServices(command) : { each: withReports(file!.services) }
-  if (command.join !== undefined) {
-    report({ event: 'warning', detail: 'others on this machine can see --join in the list of processes while this runs; POSTERN_JOIN_FILE or --join-file keeps it to you' })
-  }
   const join = await joinOf(command, file)
   if (join === undefined) return Exit.usage
-  const policy = readPolicy(command.policy ?? process.env.POSTERN_POLICY) ?? file?.policy
-  const way = wayOf(command.proxy ?? process.env.POSTERN_PROXY ?? file?.proxy, join)
-  return serve({ join, services, policy, way, dial: dialOf(command.channel ?? process.env.POSTERN_CHANNEL ?? file?.channel) }, command.once)
+  const { policy, connections, wishes } = settingsOf(command, file, join)
+  return serve({ join: { ...join, url: wishes.gateway }, services, policy, connections, candidates: listCandidates(wishes, process.env), memoryFile: memoryFile() }, command.once)
+}
+
+/** Flags before the environment before the file. */
+function settingsOf(command: Connecting, file: AgentFile | undefined, join: Join): { policy: Policy | undefined; connections: number; wishes: Wishes } {
+  const { POSTERN_POLICY, POSTERN_CONNECTIONS, POSTERN_CHANNEL, POSTERN_PIPE, POSTERN_PROXY, POSTERN_GATEWAY } = process.env
+  const policy = readPolicy(command.policy ?? POSTERN_POLICY) ?? file?.policy
+  const connections = readConnections(command.connections ?? POSTERN_CONNECTIONS ?? file?.connections ?? 1)
+  const wishes = {
+    gateway: checkGateway(command.gateway ?? POSTERN_GATEWAY ?? file?.gateway ?? join.url),
+    channel: command.channel ?? POSTERN_CHANNEL ?? file?.channel,
+    pipe: command.pipe ?? POSTERN_PIPE ?? file?.pipe,
+    proxy: command.proxy ?? POSTERN_PROXY ?? file?.proxy,
+  }
+  return { policy, connections, wishes }
 }
 
 function httpServices(command: Extract<Command, { command: 'http' }>): Services {
@@ -83,14 +108,19 @@ function httpServices(command: Extract<Command, { command: 'http' }>): Services 
   return command.names === undefined ? { every } : { every, names: command.names }
 }
 
-async function joinOf(command: Running, file: { join: string | undefined; joinFile: string | undefined } | undefined): Promise<Join | undefined> {
+async function joinOf(command: Connecting, file: AgentFile | undefined): Promise<Join | undefined> {
+  // What a diagnosis prints is its table, or one JSON document.
+  const warn = (detail: string): void => (command.command === 'diagnose' ? complain : report)({ event: 'warning', detail })
+  if (command.join !== undefined) {
+    warn('others on this machine can see --join in the list of processes while this runs; POSTERN_JOIN_FILE or --join-file keeps it to you')
+  }
   const { POSTERN_JOIN: environment, POSTERN_JOIN_FILE: environmentFile } = process.env
   const sources = { flag: command.join, flagFile: command.joinFile, environment, environmentFile, setting: file?.join, settingFile: file?.joinFile }
-  const join = findJoin(sources, process.platform, (detail) => report({ event: 'warning', detail }))
+  const join = findJoin(sources, process.platform, warn)
   // What runs on from here, and whatever it starts, needs it no more.
   delete process.env.POSTERN_JOIN
   if (join !== undefined) return join
-  if (command.command !== 'http' || process.stdin.isTTY !== true || process.stdout.isTTY !== true) {
+  if (command.command === 'start' || process.stdin.isTTY !== true || process.stdout.isTTY !== true) {
     throw new SettingsError('no join string: give --join-file, POSTERN_JOIN_FILE or POSTERN_JOIN')
   }
   const answer = await askForJoin(process.stdin, process.stdout)
@@ -112,17 +142,48 @@ function withReport(options: OriginOptions): OriginOptions {
   return { ...options, onTrouble }
 }
 
-const wayOf = (proxy: string | undefined, join: Join): Way => (proxy === undefined ? wayFromEnvironment(join.url, process.env) : readWay(proxy, 'proxy'))
-
-const CHANNELS: Readonly<Record<string, Dial>> = { websocket: dialWebsocket, tcp: dialTcp }
-
-function dialOf(channel: string | undefined): Dial {
-  const dial = CHANNELS[channel ?? 'websocket']
-  if (dial === undefined) throw new SettingsError(`${JSON.stringify(channel)} is no channel; there are ${Object.keys(CHANNELS).join(' and ')}`)
-  return dial
+/** Where what worked is kept, as each system has it. */
+function memoryFile(): string {
+  const { LOCALAPPDATA, XDG_STATE_HOME } = process.env
+  const states = process.platform === 'win32' ? LOCALAPPDATA : XDG_STATE_HOME
+  return joinPath(states === undefined || states === '' ? joinPath(os.homedir(), '.local', 'state') : states, 'postern', 'ways.json')
 }
 
-function serve(options: Pick<AgentOptions, 'join' | 'services' | 'policy' | 'way' | 'dial'>, once: boolean): Promise<number> {
+/** Where the agents of this user tell what they do. */
+function statusPlace(): SocketPlace {
+  const user = process.getuid === undefined ? os.userInfo().username : String(process.getuid())
+  return socketPlace({ platform: process.platform, runtimeDir: process.env.XDG_RUNTIME_DIR, temporary: os.tmpdir(), user })
+}
+
+async function status(inJson: boolean): Promise<number> {
+  const documents = (await askAgents(statusPlace())) as StatusDocument[]
+  if (inJson) process.stdout.write(`${JSON.stringify(documents)}\n`)
+  else if (documents.length === 0) process.stdout.write('no agent of this user runs here\n')
+  else process.stdout.write(`${documents.flatMap(statusLines).join('\n')}\n`)
+  return documents.length === 0 ? Exit.failure : Exit.clean
+}
+
+async function diagnose(command: Extract<Command, { command: 'diagnose' }>): Promise<number> {
+  const file = command.file === undefined ? undefined : readAgentFile(command.file, process.platform)
+  const join = await joinOf(command, file)
+  if (join === undefined) return Exit.usage
+  const { policy, wishes } = settingsOf(command, file, join)
+  const racer = { environment: processEnvironment(), userAgent: `postern/${version()}` }
+  const { channel = 'auto' } = wishes
+  const all = channel === 'auto' ? listEverything(wishes, process.env) : listCandidates(wishes, process.env)
+  const say = (line: string): void => void (command.json || process.stdout.write(`${safe(line)}\n`))
+  const rows = new Rows(all)
+  say(rows.head)
+  const tries = await tryAll(all, racer, (tried) => say(rows.row(tried)))
+  const best = all[tries.findIndex(({ works }) => works)]
+  const login = best === undefined ? undefined : await tryLogin(best, racer, { join, policy, instance: racer.environment.random(INSTANCE_ID_BYTES), lanes: 1 })
+  say(verdict(best, login))
+  if (command.json) process.stdout.write(`${JSON.stringify({ gateway: wishes.gateway, tries, login: login ?? null })}\n`)
+  if (login?.result === 'refused') return Exit.refused
+  return login?.result === 'taken' ? Exit.clean : Exit.failure
+}
+
+function serve(options: Pick<AgentOptions, 'join' | 'services' | 'policy' | 'connections' | 'candidates' | 'memoryFile'>, once: boolean): Promise<number> {
   return new Promise((resolve) => {
     let code: number = Exit.clean
     let served = false
@@ -133,9 +194,20 @@ function serve(options: Pick<AgentOptions, 'join' | 'services' | 'policy' | 'way
       else if (event.event === 'failed' && once && !served) {
         code = Exit.unreachable
         void agent.close()
-      } else if (event.event === 'closed') resolve(code)
+      } else if (event.event === 'closed') {
+        stopAnswering()
+        resolve(code)
+      }
     }
     const agent = new Agent({ ...options, environment: processEnvironment(), userAgent: `postern/${version()}`, onEvent })
+    const { id, url } = options.join
+    const stopAnswering = answerStatus(statusPlace(), String(process.pid), (): StatusDocument => {
+      const now = agent.now
+      const since = now.age_ms === null ? null : new Date(Date.now() - now.age_ms).toISOString()
+      return { pid: process.pid, version: version(), agent: id, gateway: url, since, ...now }
+    })
+    // A second signal leaves no time to close anything; the socket goes all the same.
+    process.once('exit', stopAnswering)
     let signals = 0
     const signalled = (): void => {
       if (++signals === 1) void agent.drain()
@@ -149,8 +221,7 @@ function serve(options: Pick<AgentOptions, 'join' | 'services' | 'policy' | 'way
 }
 
 function failed(error: unknown): number {
-  const detail = error instanceof Error ? error.message : String(error)
-  process.stderr.write(`${json && process.stderr.isTTY !== true ? jsonLine(new Date().toISOString(), { event: 'error', detail }) : `postern: ${textLines({ event: 'error', detail })}`}\n`)
+  complain({ event: 'error', detail: error instanceof Error ? error.message : String(error) })
   const usage = error instanceof SettingsError || (error instanceof Error && error.name === 'TargetError')
   return usage ? Exit.usage : Exit.failure
 }

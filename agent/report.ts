@@ -1,5 +1,5 @@
 // How an agent tells what happens: a line for people on a terminal, one JSON object a line elsewhere. No text from outside can make a line of its own.
-import type { AgentEvent } from './agent.ts'
+import type { AgentEvent } from './events.ts'
 
 /** An event of the agent, or of one of its origins. */
 export type Reported =
@@ -13,7 +13,8 @@ const TEXT_MAX_CHARACTERS = 500
 // Control bytes, and the marks that turn or hide text in a terminal.
 const UNSAFE = /[\p{Cc}\p{Cf}\u2028\u2029]/gu
 
-function safe(text: string): string {
+/** Text from outside, cut, and without what would move or hide anything on a terminal. */
+export function safe(text: string): string {
   const cut = text.length > TEXT_MAX_CHARACTERS ? `${text.slice(0, TEXT_MAX_CHARACTERS)}…` : text
   return cut.replace(UNSAFE, '?')
 }
@@ -33,6 +34,7 @@ const FAILURES = {
   proxy: 'no way out',
   http: 'no connection',
   unreachable: 'no connection',
+  silent: 'no connection',
   login: 'no session',
 } as const
 
@@ -52,7 +54,9 @@ function words(reported: Reported): string[] {
     case 'lost':
       return [`connection lost: ${reported.reason}`]
     case 'resumed':
-      return ['connection restored, nothing was lost']
+      return [`connection restored (${reported.channel}), nothing was lost`]
+    case 'moved':
+      return [reported.from === reported.to ? `another connection (${reported.to}): ${reported.why}` : `now ${reported.to}, no longer ${reported.from}: ${reported.why}`]
     case 'failed':
       return [`${FAILURES[reported.reason]}: ${reported.detail}; trying again in ${(reported.retryMs / 1_000).toFixed(1)} s`]
     case 'gateway_drains':

@@ -1,6 +1,7 @@
 // What an agent is told to serve: postern.yaml, read strictly, and the options of the command line put on top of it.
 import { readFileSync } from 'node:fs'
 import { parse, YAMLParseError } from 'yaml'
+import { LANES_MAX_COUNT } from '../protocol/limits.ts'
 import type { Policy } from '../protocol/messages.ts'
 import type { OriginOptions } from './origin.ts'
 import { parseTarget } from './target.ts'
@@ -20,10 +21,13 @@ export interface AgentFile {
   readonly policy: Policy | undefined
   readonly proxy: string | undefined
   readonly channel: string | undefined
+  readonly gateway: string | undefined
+  readonly pipe: string | undefined
+  readonly connections: number | undefined
   readonly services: ReadonlyMap<string, OriginOptions>
 }
 
-const TOP = ['join', 'join_file', 'policy', 'proxy', 'channel', 'host_header', 'insecure_origin', 'services'] as const
+const TOP = ['join', 'join_file', 'policy', 'proxy', 'channel', 'gateway', 'pipe', 'connections', 'host_header', 'insecure_origin', 'services'] as const
 const SERVICE = ['target', 'host_header', 'insecure_origin'] as const
 const SERVICE_NAME = /^[a-z0-9][a-z0-9-]{0,62}$/
 /** A configuration of thousands of services stays below this. */
@@ -74,6 +78,9 @@ export function readAgentFile(path: string, platform: NodeJS.Platform): AgentFil
     policy,
     proxy: optionalText(top.proxy, 'proxy', wrong),
     channel: optionalText(top.channel, 'channel', wrong),
+    gateway: optionalText(top.gateway, 'gateway', wrong),
+    pipe: optionalText(top.pipe, 'pipe', wrong),
+    connections: top.connections === undefined ? undefined : readConnections(top.connections),
     services,
   }
 }
@@ -95,6 +102,13 @@ function optionalText(value: unknown, key: string, wrong: (message: string) => E
 export function readPolicy(word: string | undefined): Policy | undefined {
   if (word !== undefined && word !== 'always' && word !== 'never') throw new SettingsError('policy is always or never')
   return word
+}
+
+/** Checks how many channels there are to be at once. */
+export function readConnections(value: unknown): number {
+  const count = typeof value === 'string' && /^[0-9]+$/.test(value) ? Number(value) : value
+  if (typeof count !== 'number' || !Number.isInteger(count) || count < 1 || count > LANES_MAX_COUNT) throw new SettingsError(`connections is a number from 1 to ${String(LANES_MAX_COUNT)}`)
+  return count
 }
 
 /** Checks what the origin is to see as Host. */

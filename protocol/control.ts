@@ -1,5 +1,6 @@
 // What is said on the control stream: JSON, one message a line (SPEC §10.1).
 import { errors, PosternError } from './errors.ts'
+import { encodeLine, JsonLines } from './json-lines.ts'
 
 /** A hostname list and service names for thousands of services stay below this. */
 export const CONTROL_LINE_MAX_BYTES = 262_144
@@ -12,53 +13,26 @@ export interface ServedService {
 /** Agent: which services it serves from now on. Gateway: which it may serve from now on. */
 export type ControlMessage = { readonly serves: readonly string[] } | { readonly services: readonly ServedService[] }
 
-export function encodeControl(message: ControlMessage): Uint8Array {
-  return Buffer.from(`${JSON.stringify(message)}\n`, 'utf8')
-}
+export const encodeControl = (message: ControlMessage): Uint8Array => encodeLine(message)
 
 /** Cuts what comes over the stream into messages. Members and messages it does not know are passed over. */
 export class ControlReader {
-  private parts: Uint8Array[] = []
-  private held = 0
+  private readonly lines = new JsonLines(CONTROL_LINE_MAX_BYTES)
 
-  /** Throws a `protocol_error` for a line that is too long or no JSON object. */
+  /** Throws a `protocol_error` for a line that is too long or no JSON object, or says what it says in the wrong way. */
   push(chunk: Uint8Array): ControlMessage[] {
-    const messages: ControlMessage[] = []
-    let from = 0
-    for (let newline = chunk.indexOf(10); newline >= 0; newline = chunk.indexOf(10, from)) {
-      this.hold(chunk.subarray(from, newline))
-      from = newline + 1
-      const message = read(Buffer.concat(this.parts).toString('utf8'))
-      this.parts = []
-      this.held = 0
-      if (message !== undefined) messages.push(message)
-    }
-    this.hold(chunk.subarray(from))
-    return messages
-  }
-
-  private hold(part: Uint8Array): void {
-    this.held += part.length
-    if (this.held > CONTROL_LINE_MAX_BYTES) throw new PosternError(errors.protocol_error, 'a control message without an end')
-    if (part.length > 0) this.parts.push(part)
+    return this.lines.push(chunk).flatMap((line) => read(line) ?? [])
   }
 }
 
-function read(line: string): ControlMessage | undefined {
-  let value: unknown
-  try {
-    value = JSON.parse(line)
-  } catch {
-    throw new PosternError(errors.protocol_error, 'a control message that is no JSON')
+function read(line: object): ControlMessage | undefined {
+  if ('serves' in line) {
+    if (!isStrings(line.serves)) throw new PosternError(errors.protocol_error, '`serves` is not a list of names')
+    return { serves: line.serves }
   }
-  if (typeof value !== 'object' || value === null) throw new PosternError(errors.protocol_error, 'a control message that is no object')
-  if ('serves' in value) {
-    if (!isStrings(value.serves)) throw new PosternError(errors.protocol_error, '`serves` is not a list of names')
-    return { serves: value.serves }
-  }
-  if ('services' in value) {
-    if (!Array.isArray(value.services) || !value.services.every(isService)) throw new PosternError(errors.protocol_error, '`services` is not a list of services')
-    return { services: value.services }
+  if ('services' in line) {
+    if (!Array.isArray(line.services) || !line.services.every(isService)) throw new PosternError(errors.protocol_error, '`services` is not a list of services')
+    return { services: line.services }
   }
   return undefined
 }

@@ -1,7 +1,8 @@
 // The agent logs in, serves what it may, and comes back to the same session when its channel breaks.
 import t from 'tap'
-import { Agent, type AgentEvent } from '../../agent/agent.ts'
+import { Agent } from '../../agent/agent.ts'
 import { processEnvironment } from '../../agent/environment.ts'
+import type { AgentEvent } from '../../agent/events.ts'
 import type { Services } from '../../agent/offering.ts'
 import { parseTarget } from '../../agent/target.ts'
 import { errors } from '../../protocol/errors.ts'
@@ -116,7 +117,7 @@ t.test('asked to move, it opens another channel and leaves the first', async (t)
   const [session] = gate.sessions
   const [old] = session!.carriers
   session!.askToMove(old!, errors.draining)
-  await watched.saw('resumed')
+  t.match(await watched.saw('moved'), { from: 'websocket directly', to: 'websocket directly', why: /the gateway asked/ })
   await until('only the new one is left', () => session!.carriers.length === 1 && session!.carriers[0] !== old)
   t.equal((await gate.answered(gate.visit())).status, '200')
   t.equal(watched.count('lost'), 0)

@@ -9,6 +9,7 @@ import { startGate } from './gate.ts'
 const NASTY = 'a\nb\r\x1b[31mred\u0000\u202ereversed\u2028line\u0085next\ufeff%s'
 const EVENTS: readonly Reported[] = [
   { event: 'lost', reason: NASTY },
+  { event: 'moved', from: NASTY, to: NASTY, why: NASTY },
   { event: 'failed', reason: 'http', detail: NASTY, retryMs: 1_234 },
   { event: 'refused', code: 'unauthenticated', detail: NASTY },
   { event: 'serving', gateway: 'http://g', channel: 'websocket', session: 'ab', services: [{ name: NASTY, hosts: [], target: NASTY }] },

@@ -1,5 +1,7 @@
 // The agent's command as a process of its own, for tests: started, watched by its JSON lines, and gone at the end.
 import { type ChildProcess, spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { createInterface } from 'node:readline'
 import { join } from 'node:path'
 import type { Ends } from './origin.ts'
@@ -14,6 +16,8 @@ export interface AgentOptions {
   readonly join?: string
   readonly env?: Readonly<Record<string, string>>
   readonly main?: string
+  /** Its state and runtime folder: a fresh one, if it is not said. */
+  readonly home?: string
 }
 
 export interface AgentProcess {
@@ -33,7 +37,10 @@ export interface AgentProcess {
 /** Runs `postern ARGS…`. */
 export async function runAgent(t: Ends, args: readonly string[], options: AgentOptions = {}): Promise<AgentProcess> {
   const { POSTERN_JOIN: _join, POSTERN_JOIN_FILE: _file, ...inherited } = process.env
-  const env = { ...inherited, ...(options.join === undefined ? {} : { POSTERN_JOIN: options.join }), ...options.env }
+  // What it keeps for its next start, and the socket by which it answers `postern status`, are this test's own.
+  const home = options.home ?? mkdtempSync(join(tmpdir(), 'postern-agent-'))
+  if (options.home === undefined) t.teardown(() => rmSync(home, { recursive: true, force: true }))
+  const env = { ...inherited, XDG_STATE_HOME: home, XDG_RUNTIME_DIR: home, ...(options.join === undefined ? {} : { POSTERN_JOIN: options.join }), ...options.env }
   const child = spawn(process.execPath, [options.main ?? MAIN, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const events: Record<string, unknown>[] = []
   let log = ''

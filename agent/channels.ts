@@ -1,0 +1,303 @@
+// The channels of a session: one for each of its lanes, by the best way there is; what is lost, stalled, asked to leave or bettered is replaced while it serves.
+import type { Carrier } from '../protocol/channel.ts'
+import { errors } from '../protocol/errors.ts'
+import type { Refusal, Session, SessionEvents } from '../protocol/session.ts'
+import type { ChannelSaid } from '../protocol/status.ts'
+import type { Backoff } from './backoff.ts'
+import { type Candidate, candidateText, wayName } from './candidates.ts'
+import type { Memory } from './memory.ts'
+import { type Failure, race, type Racer, type Winner } from './race.ts'
+
+export type ChannelEvent =
+  | { readonly event: 'lost'; readonly reason: string }
+  | { readonly event: 'resumed'; readonly session: string; readonly channel: string }
+  | { readonly event: 'moved'; readonly from: string; readonly to: string; readonly why: string }
+  | { readonly event: 'failed'; readonly reason: Failure['reason'] | 'login'; readonly detail: string; readonly retryMs: number }
+
+/** When it looks for something better than what it has: at first after so long, then after twice as long each time. */
+export interface ClimbTimes {
+  readonly firstMs: number
+  readonly mostMs: number
+}
+
+/** Soon enough that whoever walked out of a bad network notices, seldom enough that a network that forbids something is not asked all day. */
+export const CLIMB_TIMES: ClimbTimes = { firstMs: 30_000, mostMs: 600_000 }
+
+export interface ChannelsOptions {
+  readonly racer: Racer
+  /** The best first. */
+  readonly candidates: readonly Candidate[]
+  readonly memory: Memory
+  readonly backoff: Backoff
+  readonly climb: ClimbTimes
+  readonly tell: (event: ChannelEvent) => void
+  /** The channels may be others than before. */
+  readonly onChange: () => void
+}
+
+/** A channel, for people. */
+export interface ChannelState extends ChannelSaid {
+  readonly age_ms: number
+}
+
+/** `opening`: asked for, with these lanes. `carrying`: theirs. `leaving`: its lanes go to another as soon as there is one, then it is closed. */
+interface Held {
+  readonly candidate: Candidate
+  readonly carrier: Carrier
+  readonly since: number
+  state: 'opening' | 'carrying' | 'leaving'
+  lanes: number[]
+}
+
+/** So many of a session's channels are begun at once: sixteen at a time would look like an attack to some proxies. */
+const RACES_MAX_COUNT = 4
+
+export class Channels {
+  readonly events: Pick<SessionEvents, 'onDetached' | 'onAttached' | 'onChannelLost' | 'onStalled' | 'onMove'>
+  /** No channel carries the session, and this was told. */
+  detached = false
+  private readonly session: Session
+  private readonly options: ChannelsOptions
+  private readonly held = new Map<Carrier, Held>()
+  private readonly races = new Set<{ cancel: () => void }>()
+  /** What carried the session last: it is told when another does. */
+  private inUse: Candidate
+  /** Why a channel is sought. Empty: the session has fewer than it may have. */
+  private why = ''
+  private climbMs: number
+  private cancelWait: (() => void) | undefined
+  private cancelClimb: (() => void) | undefined
+  private settling = false
+  private over = false
+
+  constructor(session: Session, first: Winner, options: ChannelsOptions) {
+    this.session = session
+    this.options = options
+    this.inUse = first.candidate
+    this.climbMs = options.climb.firstMs
+    this.events = {
+      onDetached: (reason) => this.lostAll(reason),
+      onAttached: () => undefined,
+      onChannelLost: (carrier, reason) => this.lost(carrier, reason),
+      onStalled: (carrier) => this.stalled(carrier),
+      onMove: (_code, carrier) => this.leave(carrier, 'the gateway asked for another connection'),
+    }
+    this.held.set(first.carrier, { ...first, since: this.now, state: 'carrying', lanes: [] })
+    this.worked(first.candidate)
+    this.changed()
+  }
+
+  get states(): ChannelState[] {
+    return this.session.channelFacts.flatMap(({ carrier, roundTripMs, lanes }) => {
+      const held = this.held.get(carrier)
+      if (held === undefined) return []
+      return [{ kind: held.candidate.kind, way: wayName(held.candidate.way), round_trip_ms: roundTripMs ?? null, age_ms: this.now - held.since, lanes }]
+    })
+  }
+
+  /** The session is over: nothing is sought for it any more. */
+  close(): void {
+    this.over = true
+    this.cancelWait?.()
+    this.cancelClimb?.()
+    for (const { cancel } of this.races) cancel()
+  }
+
+  private get now(): number {
+    return this.options.racer.environment.clock.now()
+  }
+
+  private all(...states: Held['state'][]): Held[] {
+    return [...this.held.values()].filter(({ state }) => states.includes(state))
+  }
+
+  // --- what there is against what there is to be ----------------------------------------------------------------------
+
+  /** Looks at the end of the turn: the session may be about to find its lanes a place by itself. */
+  private changed(): void {
+    if (this.settling) return
+    this.settling = true
+    this.options.racer.environment.clock.soon(() => {
+      this.settling = false
+      if (!this.over) this.settle()
+    })
+  }
+
+  private settle(): void {
+    this.closeIdle()
+    const missing = this.session.rides.length - this.all('opening', 'carrying').length - this.races.size
+    if (missing > 0 && this.cancelWait === undefined) for (let i = 0; i < missing && this.races.size < RACES_MAX_COUNT; i++) this.seek()
+    else if (missing <= 0) this.bringHome()
+    this.watchForBetter()
+    this.options.onChange()
+  }
+
+  private closeIdle(): void {
+    for (const carrier of this.session.idleCarriers) {
+      if (this.held.get(carrier)?.state !== 'leaving') continue
+      this.held.delete(carrier)
+      carrier.close()
+    }
+  }
+
+  /** Lanes that the session put onto a channel that is to go, while there are enough others. */
+  private bringHome(): void {
+    const [target] = this.all('carrying')
+    const strays = this.session.rides.flatMap((ride, lane) => (ride !== undefined && this.held.get(ride)?.state === 'leaving' ? [lane] : []))
+    const asked = new Set(this.all('opening').flatMap(({ lanes }) => lanes))
+    const lost = strays.filter((lane) => !asked.has(lane))
+    if (target !== undefined && lost.length > 0) this.session.attach(target.carrier, lost, () => this.changed())
+  }
+
+  private seek(): void {
+    const one = { cancel: nothing }
+    this.races.add(one)
+    one.cancel = race(this.options.memory.order(this.options.candidates), this.options.racer, (outcome) => {
+      this.races.delete(one)
+      if ('reason' in outcome) this.failed(outcome.reason, outcome.detail)
+      else this.take(outcome, [])
+    })
+  }
+
+  /** Opens a channel of the session over it. Those `bettered` leave once it carries. */
+  private take({ candidate, carrier }: Winner, bettered: readonly Held[]): void {
+    const lanes = this.lanesForOneMore(bettered)
+    if (lanes.length === 0) {
+      carrier.close()
+      return this.changed()
+    }
+    const held: Held = { candidate, carrier, since: this.now, state: 'opening', lanes }
+    this.held.set(carrier, held)
+    this.session.openChannel(carrier, (refusal) => (refusal === undefined ? this.opened(held, bettered) : this.refused(held, refusal)), lanes)
+  }
+
+  /** All lanes that have no place to stay, and its share of the others'. */
+  private lanesForOneMore(bettered: readonly Held[]): number[] {
+    const openings = this.all('opening')
+    const homes = this.session.rides.map((ride, lane) => openings.find(({ lanes }) => lanes.includes(lane)) ?? (ride === undefined ? undefined : this.held.get(ride)))
+    const stays = (home: Held | undefined): home is Held => home !== undefined && home.state !== 'leaving' && !bettered.includes(home)
+    const mine = [...homes.keys()].filter((lane) => !stays(homes[lane]))
+    const theirs = [...Map.groupBy([...homes.keys()].filter((lane) => stays(homes[lane])), (lane) => homes[lane]!)]
+    for (;;) {
+      const fullest = theirs.toSorted(([, a], [, b]) => b.length - a.length)[0]
+      if (fullest === undefined || fullest[1].length - mine.length < 2) return mine
+      const lane = fullest[1].pop()!
+      fullest[0].lanes = fullest[0].lanes.filter((one) => one !== lane)
+      mine.push(lane)
+    }
+  }
+
+  private opened(held: Held, bettered: readonly Held[]): void {
+    held.state = 'carrying'
+    for (const one of bettered) one.state = 'leaving'
+    this.worked(held.candidate)
+    const { tell } = this.options
+    if (this.detached) tell({ event: 'resumed', session: this.session.id, channel: held.candidate.kind })
+    if (held.candidate !== this.inUse || (!this.detached && this.why !== '')) {
+      tell({ event: 'moved', from: candidateText(this.inUse), to: candidateText(held.candidate), why: this.why })
+    }
+    this.detached = false
+    this.inUse = held.candidate
+    this.why = ''
+    this.changed()
+  }
+
+  private refused(held: Held, { code, detail }: Refusal): void {
+    this.held.delete(held.carrier)
+    if (this.over || this.session.ended) return
+    // The gateway does not know the session any more: nothing of it can be saved.
+    if (code === errors.unknown_session) return this.session.end(errors.agent_lost, detail)
+    this.options.memory.broke(held.candidate, 0, false)
+    this.failed('login', detail)
+  }
+
+  private failed(reason: Failure['reason'] | 'login', detail: string): void {
+    if (this.cancelWait !== undefined) return
+    const retryMs = this.options.backoff.nextMs()
+    if (this.detached) this.options.tell({ event: 'failed', reason, detail, retryMs })
+    this.wait(retryMs)
+  }
+
+  private wait(ms: number): void {
+    this.cancelWait?.()
+    this.cancelWait = this.options.racer.environment.clock.later(ms, () => {
+      this.cancelWait = undefined
+      this.settle()
+    })
+  }
+
+  private worked(candidate: Candidate): void {
+    this.options.memory.worked(candidate, candidate === this.options.candidates[0])
+  }
+
+  // --- what the session tells -----------------------------------------------------------------------------------------
+
+  private lost(carrier: Carrier, reason: string): void {
+    const held = this.held.get(carrier)
+    if (held === undefined) return
+    this.held.delete(carrier)
+    const livedMs = this.now - held.since
+    if (held.state !== 'leaving') this.options.memory.broke(held.candidate, livedMs, false)
+    else if (this.session.attached) return this.changed()
+    this.options.backoff.lost(livedMs)
+    this.why = reason
+    this.wait(this.options.backoff.nextMs())
+    this.changed()
+  }
+
+  private lostAll(reason: string): void {
+    this.detached = true
+    this.options.tell({ event: 'lost', reason })
+  }
+
+  private stalled(carrier: Carrier): void {
+    const held = this.held.get(carrier)
+    if (held === undefined || held.state === 'leaving') return
+    this.options.memory.broke(held.candidate, this.now - held.since, true)
+    this.leave(carrier, 'nothing comes over it any more')
+  }
+
+  private leave(carrier: Carrier, why: string): void {
+    const held = this.held.get(carrier)
+    if (held === undefined) return
+    held.state = 'leaving'
+    this.why = why
+    this.cancelWait?.()
+    this.cancelWait = undefined
+    this.changed()
+  }
+
+  // --- climbing -------------------------------------------------------------------------------------------------------
+
+  private rank = ({ candidate }: { readonly candidate: Candidate }): number => this.options.candidates.indexOf(candidate)
+
+  private watchForBetter(): void {
+    const { climb, racer } = this.options
+    if (this.all('carrying').every((held) => this.rank(held) === 0)) {
+      this.cancelClimb?.()
+      this.cancelClimb = undefined
+      this.climbMs = climb.firstMs
+    } else this.cancelClimb ??= racer.environment.clock.later(this.climbMs, () => this.lookForBetter())
+  }
+
+  private lookForBetter(): void {
+    const { candidates, climb, memory, racer } = this.options
+    const worst = Math.max(0, ...this.all('carrying').map(this.rank))
+    const better = candidates.slice(0, worst).filter((candidate) => !memory.shuns(candidate))
+    const over = (climbMs: number): void => {
+      this.cancelClimb = undefined
+      this.climbMs = climbMs
+      this.changed()
+    }
+    const inVain = Math.min(2 * this.climbMs, climb.mostMs)
+    if (better.length === 0) return over(inVain)
+    this.cancelClimb = race(better, racer, (outcome) => {
+      if ('reason' in outcome) return over(inVain)
+      over(climb.firstMs)
+      this.why = `${outcome.candidate.kind} works again`
+      this.take(outcome, this.all('carrying').filter((held) => this.rank(held) > this.rank(outcome)))
+    })
+  }
+}
+
+const nothing = (): void => undefined

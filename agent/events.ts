@@ -1,0 +1,15 @@
+// What happens to an agent, told to whoever started it.
+import type { ChannelEvent } from './channels.ts'
+import type { Served } from './offering.ts'
+
+/** Texts are for people. */
+export type AgentEvent =
+  | ChannelEvent
+  | { readonly event: 'connecting'; readonly gateway: string }
+  | { readonly event: 'serving'; readonly gateway: string; readonly channel: string; readonly session: string; readonly services: readonly Served[] }
+  | { readonly event: 'nothing_to_serve'; readonly gateway: string }
+  | { readonly event: 'not_allowed'; readonly services: readonly string[] }
+  | { readonly event: 'gateway_drains' }
+  | { readonly event: 'draining'; readonly exchanges: number }
+  | { readonly event: 'refused'; readonly code: string; readonly detail: string }
+  | { readonly event: 'closed' }
