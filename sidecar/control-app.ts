@@ -2,6 +2,7 @@
 import Fastify, { type FastifyError, type FastifyInstance, type FastifyRequest } from 'fastify'
 import { encodeJoin } from '../protocol/join.ts'
 import { publicKey, register } from '../protocol/opaque.ts'
+import type { StatusSaid } from '../protocol/status.ts'
 import { answerError, Problem } from './control-problem.ts'
 import { schemas } from './control-schemas.ts'
 import type { AgentEntry, ServiceEntry } from './directory.ts'
@@ -12,12 +13,25 @@ import { isUnwritable, type Store } from './store.ts'
 /** A change that the store has taken and the hot path is to know. */
 export type Change = { readonly agent: string; readonly entry: AgentEntry | undefined } | { readonly service: string; readonly entry: ServiceEntry | undefined }
 
+export interface LiveChannel {
+  readonly kind: string
+  readonly peer: string
+  /** The nginx worker it came through; 0: none, or unknown. */
+  readonly worker: number
+  /** Null before it was measured. */
+  readonly round_trip_ms: number | null
+  readonly lanes: readonly number[]
+  readonly age_s: number
+}
+
 export interface LiveSession {
   readonly id: string
   readonly agent: string
   readonly instance: string
   readonly peer: string
-  readonly channels: readonly string[]
+  readonly channels: readonly LiveChannel[]
+  /** What the agent says of itself: by which ways it came. Null if it says nothing. */
+  readonly says: StatusSaid | null
   readonly attached: boolean
   readonly services: readonly string[]
   readonly streams: number

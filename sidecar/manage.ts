@@ -46,7 +46,7 @@ export async function manage(command: Managing, call: Call): Promise<string> {
       const rows = sessions.map((session) => [
         session.agent,
         session.peer,
-        session.attached ? session.channels.join(' ') : 'resuming',
+        session.attached ? session.channels.map(({ kind }) => kind).join(' ') : 'resuming',
         session.services.join(' '),
         String(session.streams),
         `${session.round_trip_ms.toFixed(0)} ms`,

@@ -3,6 +3,7 @@ import { type ControlMessage, ControlReader, encodeControl, type ServedService }
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Session } from '../protocol/session.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents } from '../protocol/stream.ts'
+import { AgentStatus } from './agent-status.ts'
 
 export interface MemberFacts {
   readonly session: Session
@@ -28,6 +29,8 @@ export class Member implements StreamEvents {
   claims: readonly string[] = []
   /** What of that it may serve: the index's business (serving.ts). */
   serving: readonly string[] = []
+  /** What its agent says of itself, if it does. */
+  status: AgentStatus | undefined
   private readonly onClaims: (member: Member) => void
   private readonly reader = new ControlReader()
   private control: Stream | undefined
@@ -55,6 +58,13 @@ export class Member implements StreamEvents {
     stream.sendHead(NO_FIELDS, undefined, false)
     this.onData(opening.body)
     return true
+  }
+
+  /** Takes the status stream that the agent opened; undefined if it has one. */
+  openStatus(opening: Opening, stream: Stream): AgentStatus | undefined {
+    if (this.status !== undefined) return undefined
+    this.status = new AgentStatus(opening, stream)
+    return this.status
   }
 
   /** Tells the agent what it may serve from now on, if that differs from what it knows. One that does not listen hears only the last word. */

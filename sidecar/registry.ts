@@ -23,7 +23,7 @@ export interface Witness {
   sessionBegan(member: Member): void
   /** Its last channel went; its grace runs. */
   sessionDetached(member: Member, reason: string): void
-  sessionResumed(member: Member, peer: string): void
+  sessionResumed(member: Member, over: Carrier): void
   sessionEnded(member: Member, code: ErrorCode, detail: string): void
   /** Somebody at `peer` did not become a session, nor a channel of one. */
   refused(peer: string, code: ErrorCode, detail: string): void
@@ -136,7 +136,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
   onChannel(session: Session, carrier: Carrier): void {
     this.workers.channelCame(carrier)
     const member = this.bySession.get(session.id)
-    if (member !== undefined) this.options.witness.sessionResumed(member, carrier.peer)
+    if (member !== undefined) this.options.witness.sessionResumed(member, carrier)
   }
 
   onRefused(carrier: Carrier, code: ErrorCode, detail: string): void {
@@ -146,6 +146,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
   // --- what sessions tell --------------------------------------------------------------------------------------------
 
   private streamCame(member: Member, opening: Opening, stream: Stream): StreamEvents | ErrorCode {
+    if (opening.kind === StreamKind.status) return member.openStatus(opening, stream) ?? errors.refused
     if (opening.kind !== StreamKind.control || !member.openControl(opening, stream)) return errors.refused
     const agent = this.directory.agent(member.agentId)
     if (agent !== undefined) member.push(this.allowed(agent))

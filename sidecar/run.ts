@@ -124,7 +124,10 @@ function liveOf(gateway: Gateway, registry: Registry, routes: Routes, now: numbe
       agent: member.agentId,
       instance: member.instance,
       peer: member.peer,
-      channels: session.carriers.map(({ kind }) => kind),
+      channels: session.channelFacts.map(({ carrier, roundTripMs, lanes, since }) => {
+        return { kind: carrier.kind, peer: carrier.peer, worker: carrier.worker, round_trip_ms: roundTripMs ?? null, lanes, age_s: (now - since) / 1_000 }
+      }),
+      says: member.status?.said ?? null,
       attached: session.attached,
       services: member.serving,
       streams: session.streamCount,

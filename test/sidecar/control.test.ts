@@ -186,7 +186,10 @@ t.test('a change is true for sessions when it is answered: what an agent may ser
   const { join: word } = (await to('POST', '/v1/agents', { id: 'live', services: ['live'], url: nginx.url })).json
   const agent = await startAgent(t, { join: String(word), target: origin.url })
   await until('it is served', () => route('live.test') === '1 up h1 live -\n')
-  t.match((await to('GET', '/v1/sessions')).json.items, [{ agent: 'live', services: ['live'], attached: true, channels: ['websocket'] }])
+  t.match((await to('GET', '/v1/sessions')).json.items, [{ agent: 'live', services: ['live'], attached: true, channels: [{ kind: 'websocket', peer: '127.0.0.1', worker: Number, lanes: [0] }] }])
+  const says = async (): Promise<unknown> => ((await to('GET', '/v1/sessions')).json.items as { says: unknown }[])[0]!.says
+  await until('its agent says which way it came', async () => (await says()) !== null)
+  t.match(await says(), { channels: [{ kind: 'websocket', way: 'direct', lanes: [0] }], exchanges: 0 })
   await to('PATCH', '/v1/agents/live', { services: [] })
   t.equal(route('live.test'), '1 away h1 live -\n')
   await agent.event('nothing_to_serve')

@@ -217,7 +217,7 @@ t.test('an agent that speaks garbage after its login loses its session, and no o
 t.test('an agent opens no exchange and no second control stream at the gateway', async (t) => {
   const rig = await start(t)
   const told: string[] = []
-  for (const kind of [StreamKind.exchange, StreamKind.tcp, StreamKind.status, StreamKind.control]) {
+  for (const kind of [StreamKind.exchange, StreamKind.tcp, StreamKind.monitor, StreamKind.control]) {
     const opening = { kind, uuid: '0'.repeat(32), service: 'demo', fields: NO_FIELDS, extension: NO_FIELDS, body: Buffer.alloc(0), ended: false }
     const before = told.length
     rig.agents[0]!.session.open(opening, events({ onReset: (code, begun) => told.push(`${code.name} ${String(begun)}`) }))
