@@ -8,6 +8,7 @@ import { download, firstBytes, smallAnswers, upload } from './load.ts'
 import { type Measurement, type Options, readOptions, USAGE } from './options.ts'
 import { startOrigin } from './origin.ts'
 import type { Ground, Path, Peer } from './peer.ts'
+import { CHANNELS } from './peers/channels.ts'
 import { direct } from './peers/direct.ts'
 import { posternAlways, posternNever } from './peers/postern.ts'
 import { ssh } from './peers/ssh.ts'
@@ -62,10 +63,26 @@ function machine(): string {
   return `${String(cpus().length)} cores (${name}), ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Linux ${release()}`
 }
 
-async function bench(options: Options): Promise<string> {
-  const unknown = options.peers.filter((name) => !PEERS.some((peer) => peer.name === name))
-  if (unknown.length > 0) throw new Error(`no such peer: ${unknown.join(', ')}; there are ${PEERS.map(({ name }) => name).join(', ')}`)
-  const peers = PEERS.filter(({ name }) => name === 'direct' || options.peers.length === 0 || options.peers.includes(name))
+/** Peers that are measured side by side, and what they are held against. */
+interface Part {
+  readonly peers: readonly Peer[]
+  readonly only: readonly Measurement[]
+  readonly bases: readonly string[]
+}
+
+function partsOf(options: Options): { main: Part; channels: Part } {
+  const unknown = options.peers.filter((name) => ![...PEERS, ...CHANNELS].some((peer) => peer.name === name))
+  if (unknown.length > 0) throw new Error(`no such peer: ${unknown.join(', ')}; there are ${[...PEERS, ...CHANNELS].map(({ name }) => name).join(', ')}`)
+  const wanted = (peer: Peer): boolean => options.peers.length === 0 || options.peers.includes(peer.name)
+  const peers = PEERS.some(wanted) ? PEERS.filter((peer) => peer === direct || wanted(peer)) : []
+  const channels = CHANNELS.some(wanted) ? CHANNELS.filter((peer) => peer === CHANNELS[0] || wanted(peer)) : []
+  return {
+    main: { peers, only: options.only, bases: peers.map(({ name }) => name) },
+    channels: { peers: channels, only: options.only.filter((name) => name === 'small' || name === 'down'), bases: [CHANNELS[0]!.name] },
+  }
+}
+
+async function runPart({ peers, only }: Part, options: Options): Promise<Run[]> {
   const dir = mkdtempSync(join(tmpdir(), 'postern-bench-'))
   const processes = new Processes()
   const runs: Run[] = []
@@ -79,13 +96,13 @@ async function bench(options: Options): Promise<string> {
     for (const peer of peers) paths.push({ peer: peer.name, path: await peer.start(ground) })
     const ours = (): number[] => [process.pid, ...processes.pids()]
 
-    if (options.only.includes('idle')) {
+    if (only.includes('idle')) {
       for (const { peer, path } of paths) {
         const memory = Object.fromEntries(Object.keys(path.parts).map((part) => [part, memoryBytes(pids(path, part))]))
         runs.push({ peer, measurement: 'idle', round: 1, value: (memory['gateway'] ?? 0) + (memory['agent'] ?? 0), foreign: 0, cpu: {}, requests: 0, memory })
       }
     }
-    for (const measurement of options.only.filter((name) => name !== 'idle')) {
+    for (const measurement of only.filter((name) => name !== 'idle')) {
       // What was never run before is slow: the first round does not count, unless nothing does.
       for (const { path } of paths) if (!options.tiny) await once(measurement, path, { ...options, seconds: 1 })
       for (let round = 1; round <= options.pairs; round++) {
@@ -103,8 +120,20 @@ async function bench(options: Options): Promise<string> {
     await processes.stopAll()
     rmSync(dir, { recursive: true, force: true })
   }
+  return runs
+}
+
+/** What is told of a part: its peers and its tables. */
+async function tell({ peers, only, bases }: Part, runs: readonly Run[], options: Options): Promise<string> {
   const about: string[] = []
   for (const peer of peers) about.push(`- ${peer.name}: ${await peer.about()}`)
+  return `${about.join('\n')}\n\n${tables(runs, only, peers.map(({ name }) => name), bases, options.tiny ? Infinity : options.foreignMax)}`
+}
+
+async function bench(options: Options): Promise<string> {
+  const { main, channels } = partsOf(options)
+  const runs = main.peers.length === 0 ? [] : await runPart(main, options)
+  const overChannels = channels.peers.length === 0 ? [] : await runPart(channels, options)
   return `# Result of the last \`npm run bench\`
 
 ${new Date().toISOString().slice(0, 10)}, ${machine()}, Node ${process.version}, load average ${loadavg().map((load) => load.toFixed(2)).join(' ')} at the end.
@@ -112,9 +141,12 @@ Everything on one machine over 127.0.0.1. ${String(options.pairs)} interleaved r
 ${String(options.seconds)} s a run; large bodies: ${String(options.fileBytes / 2 ** 20)} MiB.
 Medians; a ratio is the median of each round's own ratio. Each path has an nginx of its own in front, all set the same; CPU time is that of the part with its children.
 
-${about.join('\n')}
+${await tell(main, runs, options)}
+# Channels
 
-${tables(runs, options.only, peers.map(({ name }) => name), options.tiny ? Infinity : options.foreignMax)}
+Postern over each kind of channel, policy always.
+
+${await tell(channels, overChannels, options)}
 `
 }
 

@@ -63,7 +63,7 @@ function microseconds(runs: readonly Run[], part: string): number {
   return median(runs.filter((run) => run.cpu[part] !== undefined).map((run) => ((run.cpu[part] ?? 0) / run.requests) * 1e6))
 }
 
-function sectionOf(runs: readonly Run[], measurement: Measurement, peers: readonly string[]): string[] {
+function sectionOf(runs: readonly Run[], measurement: Measurement, peers: readonly string[], bases: readonly string[]): string[] {
   const lines = [`## ${TITLES[measurement]}`, '']
   if (measurement === 'idle') {
     lines.push(row(['path', 'nginx MB', 'gateway MB', 'agent MB']), row(['---', '---:', '---:', '---:']))
@@ -75,7 +75,7 @@ function sectionOf(runs: readonly Run[], measurement: Measurement, peers: readon
   }
   const small = measurement === 'small'
   const perRequest = small ? 'µs CPU a request: ' : 'CPU s: '
-  const head = ['path', `${UNITS[measurement]} (spread)`, ...peers.map((peer) => `to ${peer}`), ...(small || measurement === 'first' ? ['p99 ms'] : []),
+  const head = ['path', `${UNITS[measurement]} (spread)`, ...bases.map((peer) => `to ${peer}`), ...(small || measurement === 'first' ? ['p99 ms'] : []),
     ...(measurement === 'first' ? [] : ['nginx', 'gateway', 'agent'].map((part, index) => (index === 0 ? perRequest : '') + part)), 'rounds']
   lines.push(row(head), row(head.map((_, index) => (index === 0 ? '---' : '---:'))))
   for (const peer of peers) {
@@ -84,7 +84,7 @@ function sectionOf(runs: readonly Run[], measurement: Measurement, peers: readon
     lines.push(row([
       peer,
       show(median(values)) + spread(values),
-      ...peers.map((other) => (other === peer ? '' : show(ratio(runs, measurement, peer, other)))),
+      ...bases.map((other) => (other === peer ? '' : show(ratio(runs, measurement, peer, other)))),
       ...(small || measurement === 'first' ? [show(median(own.map((run) => run.p99Ms ?? Number.NaN)))] : []),
       ...(measurement === 'first' ? [] : ['nginx', 'gateway', 'agent'].map((part) =>
         show(small ? microseconds(own, part) : median(own.filter((run) => run.cpu[part] !== undefined).map((run) => run.cpu[part] ?? 0))))),
@@ -94,11 +94,11 @@ function sectionOf(runs: readonly Run[], measurement: Measurement, peers: readon
   return [...lines, '']
 }
 
-/** The tables, as Markdown. Runs under too much foreign load are left out, and said to be. */
-export function tables(all: readonly Run[], measurements: readonly Measurement[], peers: readonly string[], foreignMax: number): string {
+/** The tables, as Markdown, with each peer's ratios to the `bases`. Runs under too much foreign load are left out, and said to be. */
+export function tables(all: readonly Run[], measurements: readonly Measurement[], peers: readonly string[], bases: readonly string[], foreignMax: number): string {
   const worthless = all.filter((run) => run.foreign > foreignMax)
   const good = all.filter((run) => run.foreign <= foreignMax)
-  const lines = measurements.flatMap((measurement) => sectionOf(good, measurement, peers))
+  const lines = measurements.flatMap((measurement) => sectionOf(good, measurement, peers, bases))
   for (const run of worthless) {
     lines.push(`- worthless, left out: ${run.measurement}, ${run.peer}, round ${String(run.round)}: others used ${(run.foreign * 100).toFixed(0)} % of the machine`)
   }

@@ -3,7 +3,9 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { channelArguments, http2Server } from './channels.ts'
 import { edgeParts } from './edge.ts'
+import { freePort } from './free-port.ts'
 import { startNginx } from './nginx.ts'
 import { accepts, Processes } from './processes.ts'
 import { startSampleService } from './sample-service.ts'
@@ -14,8 +16,9 @@ const USAGE = `usage: npm run demo [-- OPTIONS]
   --host NAME        the public hostname (default demo.localhost)
   --port N           nginx's port on 127.0.0.1 (default 8080)
   --policy WORD      payload sealed: always or never (default always)
-  --channel KIND, --proxy URL, --connections N
-                     for the agent's command, which says what it does not know`
+  --channel KIND     how the agent gets out: websocket, http2, tcp, sse, long-poll or pipe (default: as it chooses)
+  --proxy URL        through which proxy
+  --connections N    over how many channels at once (default 1)`
 
 /** The exit code of Postern's commands, and of this one, for what was said wrong on the command line. */
 const USAGE_CODE = 2
@@ -25,6 +28,8 @@ interface Options {
   host: string
   port: number
   policy: 'always' | 'never'
+  /** How the agent gets out; undefined: as it chooses. */
+  channel: string | undefined
   /** What only the agent knows: given on to its command, which says what it does not do. */
   agent: string[]
 }
@@ -46,14 +51,13 @@ function readOptions(argv: readonly string[]): Options {
   if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(host)) throw new Error('--host takes a hostname, such as app.localhost')
   const policy = values.policy ?? 'always'
   if (policy !== 'always' && policy !== 'never') throw new Error('--policy takes always or never')
-  const channel = values.channel ?? 'websocket'
   return {
     origin: values.origin,
     host,
     port,
     policy,
+    channel: values.channel,
     agent: [
-      ...(channel === 'websocket' ? [] : ['--channel', channel]),
       ...(values.proxy === undefined ? [] : ['--proxy', values.proxy]),
       ...(connections === 1 ? [] : ['--connections', String(connections)]),
     ],
@@ -90,10 +94,14 @@ async function demo(options: Options): Promise<void> {
     const url = `http://127.0.0.1:${String(options.port)}`
     const gateway = await startGateway(processes, { dir, publicUrl: url, policy: options.policy, show: show('gateway') })
     mkdirSync(join(dir, 'nginx'))
-    await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port: options.port, accessLog: true, ...(await edgeParts(join(dir, 'edge'), gateway.runDir, options.port)) })
+    const http2Port = options.channel === 'http2' ? await freePort() : undefined
+    const { main, http } = await edgeParts(join(dir, 'edge'), gateway.runDir, options.port)
+    const servers = http2Port === undefined ? http : `${http}\n${http2Server(join(dir, 'edge'), http2Port)}`
+    await startNginx(processes, 'nginx', { dir: join(dir, 'nginx'), port: options.port, accessLog: true, main, http: servers })
+    const chosen = options.channel === undefined ? [] : channelArguments(options.channel, { runDir: gateway.runDir, ...(http2Port === undefined ? {} : { http2Port }) })
     await startAgent(processes, gateway, {
       id: 'demo', service: 'demo', host: options.host, target: options.origin ?? `http://127.0.0.1:${String(sample?.port)}`,
-      more: options.agent, show: show('agent'),
+      more: [...chosen, ...options.agent], show: show('agent'),
     })
   } catch (error) {
     if (leaving === undefined) console.error(error instanceof Error ? error.message : error)

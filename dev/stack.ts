@@ -21,13 +21,15 @@ export interface GatewayOptions extends StartOptions {
   /** Where agents find it. */
   publicUrl: string
   policy: Policy
+  /** Further arguments for the gateway's command. */
+  more?: readonly string[]
 }
 
 export async function startGateway(processes: Processes, options: GatewayOptions): Promise<Gateway> {
   const runDir = join(options.dir, 'run')
   mkdirSync(runDir, { recursive: true })
   const running = processes.start('gateway', process.execPath,
-    [GATEWAY, 'start', '--run-dir', runDir, '--state-dir', join(options.dir, 'state'), '--public-url', options.publicUrl, '--policy', options.policy], options)
+    [GATEWAY, 'start', '--run-dir', runDir, '--state-dir', join(options.dir, 'state'), '--public-url', options.publicUrl, '--policy', options.policy, ...(options.more ?? [])], options)
   await processes.until(running, 'route table', () => existsSync(join(runDir, 'routes/.mark')))
   return { running, runDir, policy: options.policy }
 }

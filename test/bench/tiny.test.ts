@@ -15,12 +15,17 @@ t.test('bench --tiny measures every peer once and leaves no file behind', async 
   const dir = mkdtempSync(join(tmpdir(), 'bench-test-'))
   t.teardown(() => rmSync(dir, { recursive: true }))
   const { stdout } = await execute(process.execPath, [MAIN, '--tiny'], { env: { ...process.env, TMPDIR: dir } })
-  for (const peer of ['direct', 'postern never', 'postern always', 'ssh -R']) {
-    for (const title of ['Small answers', 'One large download', 'One large upload', 'From connect', 'Memory when idle']) {
-      const section = stdout.slice(stdout.indexOf(title))
+  const [peers, channels] = stdout.split('# Channels')
+  const told = (all: string, peer: string, titles: readonly string[]): void => {
+    for (const title of titles) {
+      const section = all.slice(all.indexOf(title))
       t.match(section.slice(0, section.indexOf('\n\n', section.indexOf('| --'))), new RegExp(`^\\| ${peer} \\| [\\d.,]+`, 'm'), `${title}: ${peer}`)
     }
   }
+  for (const peer of ['direct', 'postern never', 'postern always', 'ssh -R']) {
+    told(peers!, peer, ['Small answers', 'One large download', 'One large upload', 'From connect', 'Memory when idle'])
+  }
+  for (const kind of ['websocket', 'http2', 'tcp', 'tcp straight', 'sse', 'long-poll', 'pipe']) told(channels!, kind, ['Small answers', 'One large download'])
   t.notMatch(stdout, /NaN/)
   t.same(readdirSync(dir), [])
 })
@@ -43,7 +48,7 @@ t.test('a ratio is the median of the rounds, each with its own', (t) => {
 })
 
 t.test('a run under foreign load is left out and said to be worthless', (t) => {
-  const text = tables([run('direct', 1, 100), run('direct', 2, 5, 0.6), run('b', 1, 7, 0.3)], ['small'], ['direct', 'b'], 0.1)
+  const text = tables([run('direct', 1, 100), run('direct', 2, 5, 0.6), run('b', 1, 7, 0.3)], ['small'], ['direct', 'b'], ['direct'], 0.1)
   t.match(text, /\| direct \| 100 \|/)
   t.match(text, /worthless, left out: small, direct, round 2: others used 60 % of the machine/)
   t.match(text, /nothing counts\*\* for small, b/)
