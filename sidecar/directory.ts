@@ -1,4 +1,5 @@
 // The contract between what is configured and the hot path: the agents and services the gateway knows, in memory, told of each change.
+import type { ServicePolicy } from './policy.ts'
 
 /** An agent that may come in. */
 export interface AgentEntry {
@@ -7,6 +8,8 @@ export interface AgentEntry {
   readonly record: string
   /** Names of the services it may serve. */
   readonly services: readonly string[]
+  /** What services select it by, beside its name. */
+  readonly labels?: readonly string[] | undefined
 }
 
 /** Something published. */
@@ -20,6 +23,12 @@ export interface ServiceEntry {
   readonly conceal: boolean
   /** Always through the h2 door, so that trailers reach the visitor. */
   readonly trailers: boolean
+  /** What is asked of its visitors and agents; nothing, if it is not said. */
+  readonly policy?: ServicePolicy | undefined
+  /** An agent that has all of these may serve it too. None: only those that name it. */
+  readonly labels?: readonly string[] | undefined
+  /** Where its agents might find it, as a target is typed: theirs to take or to refuse. */
+  readonly origin?: string | undefined
 }
 
 /** What changed; the entry is the new one, or undefined when it is gone. */
