@@ -1,5 +1,5 @@
 // The local socket by which a running agent tells its own user what it does: one JSON document for whoever connects, then it is closed.
-import { lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 
@@ -49,7 +49,20 @@ export function answerStatus(place: SocketPlace, name: string, document: () => o
     if (!path.startsWith('\\\\')) rmSync(path, { force: true })
     server.listen(path)
   }
-  return () => void server.close()
+  return () => {
+    // Takes the socket's file away at once.
+    server.close()
+    leaveFolder(place.folder)
+  }
+}
+
+/** The last agent of a user leaves nothing behind. */
+function leaveFolder(folder: string): void {
+  try {
+    rmdirSync(folder)
+  } catch {
+    // Others are in it, or it is none of ours.
+  }
 }
 
 /** Anybody may make folders where temporary files are: in one of somebody else's, they would read and replace what is ours. */

@@ -50,7 +50,9 @@ export async function startAgent(processes: Processes, gateway: Gateway, options
   const word = /\bpj1_[\w-]+/.exec(join_)?.[0]
   if (word === undefined) throw new Error(`postern-gateway agents add printed no join string:\n${join_}`)
   const args = [AGENT, 'http', options.target, '--policy', gateway.policy, ...(options.more ?? [])]
-  const running = processes.start('agent', process.execPath, args, { ...options, env: { ...options.env, POSTERN_JOIN: word } })
+  // What it remembers of its ways out goes with everything else.
+  const env = { ...options.env, XDG_STATE_HOME: join(gateway.runDir, '..'), POSTERN_JOIN: word }
+  const running = processes.start('agent', process.execPath, args, { ...options, env })
   const route = join(gateway.runDir, 'routes', options.host)
   await processes.until(running, 'session', () => existsSync(route) && readFileSync(route, 'latin1').startsWith('1 up '))
   return running
