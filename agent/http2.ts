@@ -2,7 +2,7 @@
 import http2 from 'node:http2'
 import tls from 'node:tls'
 import { ByteCarrier } from '../protocol/byte-carrier.ts'
-import { Http2Socket, HTTP2_WINDOW_BYTES } from '../protocol/http2-socket.ts'
+import { Http2Socket, HTTP2_GREETING, HTTP2_WINDOW_BYTES } from '../protocol/http2-socket.ts'
 import { channelUrl, type Dial, failureOf, httpFailure, placeOf, SOCKET_QUEUE_MAX_BYTES, UPGRADE_TIMEOUT_MS } from './channel-dial.ts'
 import { dial } from './dialer.ts'
 import { DIRECT } from './way.ts'
@@ -45,7 +45,7 @@ export const dialHttp2: Dial = (options, done) => {
     stream.on('error', broke)
     stream.once('response', (headers) => {
       if (headers[':status'] !== 200) return settle(httpFailure(headers[':status'] ?? 0, headers.location))
-      settle(new ByteCarrier({ kind: 'http2', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, new Http2Socket(stream, connected, later)))
+      settle(new ByteCarrier({ kind: 'http2', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, new Http2Socket(stream, connected, later, HTTP2_GREETING.length)))
     })
   })
   return () => {

@@ -9,6 +9,12 @@ const CLOSE_TIMEOUT_MS = 5_000
  */
 export const HTTP2_WINDOW_BYTES = 4 * 1024 * 1024
 
+/**
+ * What a gateway's body begins with: an empty message, which says nothing. nginx 1.22 keeps the head of an answer in its TLS buffer until some body
+ * follows, and it is not the only one that does; the agent waits for that head before it says anything.
+ */
+export const HTTP2_GREETING = Buffer.alloc(3)
+
 /** What it needs of Node's Http2Stream. */
 export interface Http2StreamPart extends Omit<ByteSocket, 'end'> {
   readonly readableEnded: boolean
@@ -28,13 +34,15 @@ export class Http2Socket implements ByteSocket {
   private readonly stream: Http2StreamPart
   private readonly session: Http2SessionPart
   private readonly later: (ms: number, then: () => void) => () => void
+  private greetingBytes: number
   private leaving = false
 
-  /** `later`: a timer, and how to take it back. */
-  constructor(stream: Http2StreamPart, session: Http2SessionPart, later: (ms: number, then: () => void) => () => void) {
+  /** `later`: a timer, and how to take it back. `greetingBytes`: so many are passed over before what is to be read. */
+  constructor(stream: Http2StreamPart, session: Http2SessionPart, later: (ms: number, then: () => void) => () => void, greetingBytes = 0) {
     this.stream = stream
     this.session = session
     this.later = later
+    this.greetingBytes = greetingBytes
   }
 
   get writableLength(): number {
@@ -72,6 +80,12 @@ export class Http2Socket implements ByteSocket {
   on(event: 'error', listener: (error: Error) => void): unknown
   on(event: 'drain' | 'end' | 'close', listener: () => void): unknown
   on(event: 'data' | 'error' | 'drain' | 'end' | 'close', listener: (what: never) => void): unknown {
+    if (event === 'data') return this.stream.on(event, (chunk) => this.read(chunk, listener as (chunk: Buffer) => void))
     return (this.stream.on as (event: string, listener: (what: never) => void) => unknown).call(this.stream, event, listener)
+  }
+  private read(chunk: Buffer, listener: (chunk: Buffer) => void): void {
+    const passed = Math.min(this.greetingBytes, chunk.length)
+    this.greetingBytes -= passed
+    if (passed < chunk.length) listener(passed === 0 ? chunk : chunk.subarray(passed))
   }
 }

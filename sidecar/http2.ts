@@ -3,7 +3,7 @@ import { type IncomingHttpHeaders, performServerHandshake, type ServerHttp2Sessi
 import type { Socket } from 'node:net'
 import { ByteCarrier } from '../protocol/byte-carrier.ts'
 import type { Clock } from '../protocol/clock.ts'
-import { Http2Socket, HTTP2_WINDOW_BYTES } from '../protocol/http2-socket.ts'
+import { Http2Socket, HTTP2_GREETING, HTTP2_WINDOW_BYTES } from '../protocol/http2-socket.ts'
 import type { Arrival } from './arrival.ts'
 import { SOCKET_QUEUE_BYTES } from './tcp.ts'
 
@@ -52,9 +52,10 @@ export function isChannelRequest(headers: IncomingHttpHeaders): boolean {
   return headers[':method'] === 'POST' && headers[':path'] === HTTP2_PATH
 }
 
-/** Answers 200, and the two bodies are the channel from then on. */
+/** Answers 200 with a greeting, and the two bodies are the channel from then on. */
 export function acceptHttp2(stream: ServerHttp2Stream, { peer, worker }: Arrival, clock: Clock): ByteCarrier {
   stream.respond({ ':status': 200, 'content-type': 'application/octet-stream' }, { sendDate: false } as object)
+  stream.write(HTTP2_GREETING)
   const socket = new Http2Socket(stream, stream.session!, (ms, then) => clock.later(ms, then))
   return new ByteCarrier({ kind: 'http2', peer, worker, queueMaxBytes: SOCKET_QUEUE_BYTES }, socket)
 }

@@ -78,13 +78,19 @@ export interface Rig {
   join(): Promise<{ agent: End; gateway: End }>
 }
 
-/** A doorway for one kind, and a link before it. */
-export async function startRig(t: Test, kind: Kind, harm: Omit<LinkOptions, 'target' | 'at'> = {}): Promise<Rig> {
+/** An nginx that is there already, and leads to the socket of a gateway in `runDir`. */
+export interface Edge {
+  readonly port: number
+  readonly runDir: string
+}
+
+/** A doorway for one kind, behind an nginx if there is to be one, and a link before it all. */
+export async function startRig(t: Test, kind: Kind, harm: Omit<LinkOptions, 'target' | 'at'> = {}, edge?: Edge): Promise<Rig> {
   const runDir = mkdtempSync(join(tmpdir(), 'postern-ends-'))
   const came: End[] = []
   // In place of the login: every carrier that the doorway makes is ours to look at.
-  const strangers: Pick<Strangers, 'full' | 'admit' | 'admitOver'> = {
-    full: false,
+  const strangers: Pick<Strangers, 'hasRoomFor' | 'admit' | 'admitOver'> = {
+    hasRoomFor: () => true,
     admit: (carrier) => {
       came.push(watch(carrier))
       return { heard: () => false, left: () => undefined }
@@ -98,8 +104,8 @@ export async function startRig(t: Test, kind: Kind, harm: Omit<LinkOptions, 'tar
     sockets.add(socket)
     door.take(socket)
   })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const target = (server.address() as AddressInfo).port
+  await new Promise<void>((resolve) => server.listen(edge === undefined ? { port: 0, host: '127.0.0.1' } : { path: join(edge.runDir, 'agents.sock') }, resolve))
+  const target = edge?.port ?? (server.address() as AddressInfo).port
   const link = await startLink(t, { ...harm, target, ...(kind.kind === 'pipe' ? { at: join(runDir, 'agents.sock') } : {}) })
   const agents: End[] = []
   t.teardown(() => {

@@ -12,6 +12,8 @@ export interface LinkOptions {
   seed?: number
   /** One way, either way. */
   delayMs?: number
+  /** How much it holds each way, instead of what a kernel's socket buffer would: a long way holds more. */
+  queueMaxBytes?: number
   /** Each piece is written by itself, 1 to so many bytes long. */
   pieceMaxBytes?: number
   /** Each connection is reset after so many bytes, counted both ways: from, to. */
@@ -37,7 +39,7 @@ export interface Link {
   stop(): Promise<void>
 }
 
-/** A relay in memory holds no more than a kernel's socket buffer would. */
+/** What a kernel's socket buffer would hold. */
 const QUEUE_MAX_BYTES = 256 * 1024
 
 /** A unix socket knows no reset. */
@@ -66,6 +68,7 @@ class Direction {
   private readonly sink: net.Socket
   private readonly options: LinkOptions
   private readonly isStalled: () => boolean
+  private readonly queueMaxBytes: number
 
   constructor(pair: Pair, from: 0 | 1, options: LinkOptions, isStalled: () => boolean) {
     this.pair = pair
@@ -73,6 +76,7 @@ class Direction {
     this.sink = pair.ends[from === 0 ? 1 : 0]
     this.options = options
     this.isStalled = isStalled
+    this.queueMaxBytes = options.queueMaxBytes ?? QUEUE_MAX_BYTES
     this.source.on('data', (chunk: Buffer) => this.take(chunk))
     this.source.on('end', () => this.take(Buffer.alloc(0)))
     this.source.on('close', (broken) => {
@@ -90,7 +94,7 @@ class Direction {
     if (this.pair.swallowed) return
     this.queue.push({ chunk, due: performance.now() + (this.options.delayMs ?? 0) })
     this.queuedBytes += chunk.length
-    if (this.queuedBytes > QUEUE_MAX_BYTES) this.source.pause()
+    if (this.queuedBytes > this.queueMaxBytes) this.source.pause()
     this.pump()
   }
 
@@ -126,7 +130,7 @@ class Direction {
       for (const end of this.pair.ends) reset(end)
       return false
     }
-    if (this.queuedBytes <= QUEUE_MAX_BYTES && this.source.isPaused() && !this.isStalled()) this.source.resume()
+    if (this.queuedBytes <= this.queueMaxBytes && this.source.isPaused() && !this.isStalled()) this.source.resume()
     return !this.blocked
   }
 
