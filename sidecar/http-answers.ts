@@ -20,5 +20,6 @@ export interface Refusal {
 /** Says why not. What of the request's body still comes is not looked at, and the connection ends. */
 export function refuse(request: IncomingMessage, response: ServerResponse, { status, reason, fields }: Refusal): void {
   request.resume()
-  response.writeHead(status, { ...TEXT, ...fields, connection: 'close' }).end(`${reason}\n`)
+  const body = Buffer.from(`${reason}\n`)
+  response.writeHead(status, { ...TEXT, ...fields, 'content-length': body.length, connection: 'close' }).end(body)
 }

@@ -193,6 +193,6 @@ export abstract class HttpCarrier implements Carrier {
   }
 }
 
-const TOO_LARGE: Refusal = { status: 413, reason: `a body is at most ${String(BODY_MAX_BYTES)} bytes` }
+export const TOO_LARGE: Refusal = { status: 413, reason: `a body is at most ${String(BODY_MAX_BYTES)} bytes` }
 
 function nobody(): void {}

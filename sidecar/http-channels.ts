@@ -1,11 +1,11 @@
 // The http channels that are open at the gateway, by id, and the requests that open them and are theirs (SPEC §14).
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Environment } from '../protocol/environment.ts'
-import { CARRIER_ID_BYTES, CHANNEL_FIELD, type ChannelField, decodeField, NO_BODY_HASH, Resource } from '../protocol/http-channel.ts'
+import { BODY_MAX_BYTES, CARRIER_ID_BYTES, CHANNEL_FIELD, type ChannelField, decodeField, NO_BODY_HASH, Resource } from '../protocol/http-channel.ts'
 import { BUSY_RETRY_AFTER_S, CHANNEL_PATH } from './agents-door.ts'
 import type { Arrival } from './arrival.ts'
 import { type Refusal, refuse, TEXT } from './http-answers.ts'
-import type { HttpCarrier, HttpCarrierFacts } from './http-carrier.ts'
+import { type HttpCarrier, type HttpCarrierFacts, TOO_LARGE } from './http-carrier.ts'
 import { LongPollCarrier } from './long-poll.ts'
 import { SseCarrier } from './sse.ts'
 import type { Strangers } from './strangers.ts'
@@ -94,6 +94,7 @@ export class HttpChannels {
 }
 
 function post(carrier: HttpCarrier, field: ChannelField, request: IncomingMessage, response: ServerResponse): Refusal | undefined {
+  if (Number(request.headers['content-length'] ?? 0) > BODY_MAX_BYTES) return TOO_LARGE
   const refusal = carrier.judge('POST', field)
   if (refusal === undefined) carrier.post(request, response, field)
   return refusal
