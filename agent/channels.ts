@@ -290,7 +290,8 @@ export class Channels {
       this.changed()
     }
     const inVain = Math.min(2 * this.climbMs, climb.mostMs)
-    if (better.length === 0) return over(inVain)
+    // Whatever is shunned is so for minutes only; to see whether it still is costs nothing.
+    if (better.length === 0) return over(this.climbMs)
     this.cancelClimb = race(better, racer, (outcome) => {
       if ('reason' in outcome) return over(inVain)
       over(climb.firstMs)

@@ -84,10 +84,13 @@ function writeFile(path: string, gateway: string, key: string | undefined): void
   const draft = join(dirname(path), `.ways-${String(process.pid)}`)
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 })
-    writeFileSync(draft, text, { mode: 0o600 })
-    renameSync(draft, path)
+    try {
+      writeFileSync(draft, text, { mode: 0o600 })
+      renameSync(draft, path)
+    } finally {
+      rmSync(draft, { force: true })
+    }
   } catch {
     // An agent without a home works as well; it only forgets.
-    rmSync(draft, { force: true })
   }
 }

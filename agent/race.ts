@@ -7,8 +7,10 @@ import type { DialFailure } from './channel-dial.ts'
 
 /** Long enough for a good way to answer, too short for anybody to notice that the first was a bad one (RFC 8305 has 250 ms for the same). */
 const HEAD_START_MS = 300
-/** More at once would make an old proxy, or a modem, slow for all of them. */
+/** More at once would make an old proxy, or a modem, slow for all of them … */
 const AT_ONCE_MAX_COUNT = 3
+/** … but one that took so long hardly keeps anything busy: it may still win, and another has its place. */
+const SLOW_MS = 5_000
 /** A channel without an answer for so long carries no visitor's request in time either. */
 const PROBE_MS = 5_000
 /** A command may have to find and convince another machine first, as ssh does. */
@@ -48,29 +50,24 @@ export function attempt(candidate: Candidate, racer: Racer, done: (outcome: Carr
 /** Races. `done` is called once, with the winner or with why there is none; the function returned gives up, and it is not called then. */
 export function race(candidates: readonly Candidate[], racer: Racer, done: (outcome: Winner | Failure) => void): () => void {
   const { clock } = racer.environment
-  const running = new Map<Candidate, () => void>()
+  const cancels = new Set<() => void>()
   const failures = new Map<Candidate, Failure>()
   let started = 0
+  let busy = 0
   let over = false
   let cancelHeadStart = nothing
 
   const finish = (): void => {
     over = true
-    cancelLimit()
     cancelHeadStart()
-    for (const cancel of running.values()) cancel()
+    for (const cancel of cancels) cancel()
   }
   const fail = (): void => {
     finish()
-    done(verdict(candidates, failures))
+    done(verdict(candidates.filter((candidate) => failures.has(candidate)), failures))
   }
-  const cancelLimit = clock.later(RACE_MS, () => {
-    for (const candidate of running.keys()) failures.set(candidate, { reason: 'silent', detail: `no answer within ${String(RACE_MS / 1_000)} s` })
-    fail()
-  })
   const settled = (candidate: Candidate, outcome: Carrier | Failure): void => {
     if (over) return
-    running.delete(candidate)
     if (!('reason' in outcome)) {
       finish()
       return done({ candidate, carrier: outcome })
@@ -82,13 +79,35 @@ export function race(candidates: readonly Candidate[], racer: Racer, done: (outc
   const begin = (): void => {
     cancelHeadStart()
     const candidate = candidates[started]
-    if (over || candidate === undefined || running.size >= AT_ONCE_MAX_COUNT) return
+    if (over || candidate === undefined || busy >= AT_ONCE_MAX_COUNT) return
     started++
-    running.set(candidate, nothing)
+    busy++
+    let counts = true
+    const release = (): void => {
+      if (counts) busy--
+      counts = false
+    }
+    cancels.add(clock.later(SLOW_MS, () => {
+      release()
+      begin()
+    }))
     cancelHeadStart = clock.later(HEAD_START_MS, begin)
-    const cancel = attempt(candidate, racer, (outcome) => settled(candidate, outcome))
-    if (running.has(candidate)) running.set(candidate, cancel)
+    const running = { cancel: nothing }
+    const give = (): void => running.cancel()
+    cancels.add(give)
+    running.cancel = attempt(candidate, racer, (outcome) => {
+      cancels.delete(give)
+      release()
+      settled(candidate, outcome)
+    })
   }
+  const outOfTime = (): void => {
+    for (const candidate of candidates.slice(0, started)) {
+      if (!failures.has(candidate)) failures.set(candidate, { reason: 'silent', detail: `no answer within ${String(RACE_MS / 1_000)} s` })
+    }
+    fail()
+  }
+  cancels.add(clock.later(RACE_MS, outOfTime))
   begin()
   return () => {
     if (!over) finish()

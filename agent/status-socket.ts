@@ -1,5 +1,5 @@
 // The local socket by which a running agent tells its own user what it does: one JSON document for whoever connects, then it is closed.
-import { lstatSync, mkdirSync, readdirSync, rmdirSync, rmSync } from 'node:fs'
+import { lstatSync, mkdirSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs'
 import net from 'node:net'
 import { join } from 'node:path'
 
@@ -46,7 +46,8 @@ export function answerStatus(place: SocketPlace, name: string, document: () => o
   server.unref()
   const path = pathOf(place, name)
   if (makeOwnFolder(place.folder)) {
-    if (!path.startsWith('\\\\')) rmSync(path, { force: true })
+    // Of an agent that had our number before us, and was killed.
+    if (!path.startsWith('\\\\')) remove(path)
     server.listen(path)
   }
   return () => {
@@ -81,6 +82,14 @@ function isOwnFolder(folder: string): boolean {
   return found.isDirectory() && found.uid === process.getuid?.() && (found.mode & OTHERS) === 0
 }
 
+function remove(path: string): void {
+  try {
+    unlinkSync(path)
+  } catch {
+    // It was none, or is nobody's to remove.
+  }
+}
+
 /** What every agent there says. Sockets whose agents are gone are removed. */
 export async function askAgents(place: SocketPlace): Promise<object[]> {
   let names: string[]
@@ -105,7 +114,7 @@ function ask(path: string): Promise<object | undefined> {
       if (text.length > DOCUMENT_MAX_BYTES) socket.destroy()
     })
     socket.on('error', ({ code }: NodeJS.ErrnoException) => {
-      if (code === 'ECONNREFUSED') rmSync(path, { force: true })
+      if (code === 'ECONNREFUSED') remove(path)
     })
     socket.on('close', () => resolve(parse(text)))
   })

@@ -31,7 +31,8 @@ export class AgentStatus implements StreamEvents {
   changed(): void {
     if (this.cancel !== undefined || this.session.ended) return
     const said = this.now()
-    if (this.stream === undefined || newsOf(said) === this.said) return
+    // Without a channel nobody would hear it now, and what comes next would have to wait.
+    if (this.stream === undefined || said.channels.length === 0 || newsOf(said) === this.said) return
     this.said = newsOf(said)
     this.stream.write(encodeStatus(said))
     this.rest()
