@@ -1,6 +1,6 @@
 // The answer to one request of an http channel: what of it may be used, or what is wrong with it and who says so (SPEC §14).
 import type { IncomingHttpHeaders } from 'node:http'
-import type { Dispatcher } from 'undici'
+import { type Dispatcher, errors as undiciErrors } from 'undici'
 import { BODY_MAX_BYTES } from '../protocol/http-channel.ts'
 import { type DialFailure, failureOf, httpFailure } from './channel-dial.ts'
 import { proxyRefusal } from './proxy-http.ts'
@@ -86,7 +86,7 @@ export class HttpAnswer implements Dispatcher.DispatchHandler {
   onResponseError(_controller: Dispatcher.DispatchController, error: NodeJS.ErrnoException): void {
     const { host, way } = this.asked
     if (way.kind === 'forward' && !(error instanceof ProxyError)) this.end(failureOf(new ProxyError(`the proxy ${way.proxy.host} gives no answer: ${error.message}`), host))
-    else if (error.code?.startsWith('HPE_') === true) this.end({ reason: 'http', detail: `${host}: what answers there is no HTTP server` })
+    else if (error instanceof undiciErrors.HTTPParserError) this.end({ reason: 'http', detail: `${host}: what answers there is no HTTP server` })
     else this.end(failureOf(error, host))
   }
 
