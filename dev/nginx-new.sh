@@ -19,7 +19,7 @@ cannot() {
   exit 3
 }
 
-if [ -f "$target/version" ] && [ -z "$(find "$target/version" -mtime "+$days")" ]; then
+if [ -f "$target/version" ] && [ -f "$target/ngx_stream_module.so" ] && [ -z "$(find "$target/version" -mtime "+$days")" ]; then
   cat "$target/version"
   exit 0
 fi
@@ -49,7 +49,7 @@ sid() {
     "$@" >&2
 }
 sid update || cannot 'the list of packages of sid could not be fetched'
-sid --yes --download-only install nginx libnginx-mod-http-js || cannot 'the packages of sid could not be fetched'
+sid --yes --download-only install nginx libnginx-mod-http-js libnginx-mod-stream || cannot 'the packages of sid could not be fetched'
 for package in "$work"/cache/archives/*.deb; do
   dpkg-deb --extract "$package" "$work/root"
 done
@@ -57,12 +57,13 @@ done
 loader=$(find -L "$work/root" -name 'ld-linux*.so.*' -type f | head -n 1)
 nginx=$(find "$work/root" -path '*/sbin/nginx' -type f | head -n 1)
 module=$(find "$work/root" -name ngx_http_js_module.so -type f | head -n 1)
+stream=$(find "$work/root" -name ngx_stream_module.so -type f | head -n 1)
 libraries=$(dirname "$(find "$work/root" -name 'libc.so.6' | head -n 1)")
-[ -n "$loader" ] && [ -n "$nginx" ] && [ -n "$module" ] || cannot 'the packages of sid hold no nginx, no njs or no loader'
+[ -n "$loader" ] && [ -n "$nginx" ] && [ -n "$module" ] && [ -n "$stream" ] || cannot 'the packages of sid hold no nginx, no njs, no stream or no loader'
 # One flat folder with the names the harness knows, whatever Debian calls its folders on this architecture.
 mkdir "$work/flat"
 cp -L "$loader" "$work/flat/ld.so"
-cp -L "$nginx" "$module" "$work/flat/"
+cp -L "$nginx" "$module" "$stream" "$work/flat/"
 mkdir "$work/flat/lib"
 for library in "$libraries"/*.so.*; do
   cp -L "$library" "$work/flat/lib/"

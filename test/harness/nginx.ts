@@ -23,6 +23,10 @@ export interface NginxOptions {
   readonly server?: string
   /** More directives for http {}. */
   readonly http?: string
+  /** Paths of further modules. */
+  readonly modules?: readonly string[]
+  /** Directives outside of http {}. */
+  readonly main?: string
   readonly binary?: Binary
   /** Lines of its log at level error or above that the test brings about. */
   readonly expected?: readonly RegExp[]
@@ -59,10 +63,11 @@ function command(binary: Binary): readonly [string, ...string[]] {
   return binary === 'debian' ? ['nginx'] : [join(NEW, 'ld.so'), '--library-path', join(NEW, 'lib'), join(NEW, 'nginx')]
 }
 
-async function modulePath(binary: Binary): Promise<string> {
-  if (binary === 'new') return join(NEW, 'ngx_http_js_module.so')
+/** Where a module of this nginx is, if it is there: a file name as `ngx_stream_module.so`. */
+export async function modulePath(binary: Binary, name = 'ngx_http_js_module.so'): Promise<string> {
+  if (binary === 'new') return join(NEW, name)
   const { stderr } = await exec('nginx', ['-V'])
-  return join(/--modules-path=(\S+)/.exec(stderr)?.[1] ?? 'modules', 'ngx_http_js_module.so')
+  return join(/--modules-path=(\S+)/.exec(stderr)?.[1] ?? 'modules', name)
 }
 
 /** A user for the workers: root's nginx keeps root, for the folders of a test are its own alone. */
@@ -85,10 +90,12 @@ export async function startNginx(t: Pick<Test, 'teardown' | 'fail'>, options: Ng
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${dir}/${kind};`).join(' ')
   writeFileSync(join(dir, 'nginx.conf'), `${user}
 load_module ${await modulePath(binary)};
+${options.modules?.map((path) => `load_module ${path};`).join('\n') ?? ''}
 worker_processes ${String(options.workers ?? 1)};
 pid ${dir}/nginx.pid;
 error_log stderr notice;
 events { worker_connections 4096; }
+${options.main ?? ''}
 http {
   ${temporary}
   access_log ${dir}/access.log;
