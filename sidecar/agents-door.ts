@@ -97,10 +97,10 @@ export class AgentsDoor {
 
   private http2(socket: Socket): void {
     serveHttp2(socket, (stream, headers) => {
-      this.asked(socket)
       const { entrance, strangers, environment } = this.parts
       if (!isChannelRequest(headers)) return refuseHttp2(stream, 404, {}, NOTHING)
       if (strangers.full) return refuseHttp2(stream, 503, { 'retry-after': String(BUSY_RETRY_AFTER_S) }, BUSY)
+      this.asked(socket)
       strangers.admitOver(stream, acceptHttp2(stream, arrivalOf(entrance, socket, headers), environment.clock))
     })
   }

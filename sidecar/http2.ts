@@ -1,5 +1,5 @@
 // The http2 channel: one POST whose bodies stay open both ways, alone on its connection, from nginx or from an agent itself (SPEC §2).
-import { type IncomingHttpHeaders, performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
+import { constants, type IncomingHttpHeaders, performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2'
 import type { Socket } from 'node:net'
 import { ByteCarrier } from '../protocol/byte-carrier.ts'
 import type { Clock } from '../protocol/clock.ts'
@@ -16,6 +16,9 @@ const HEAD_MAX_FIELDS = 64
 const FAULTS_MAX_COUNT = 10
 /** Settings that a peer may send in one frame; there are some ten. */
 const SETTINGS_MAX_COUNT = 32
+
+/** Nobody reads it. Node takes this, its types do not know it. */
+const NO_DATE: object = { sendDate: false }
 
 const OPTIONS = {
   settings: { maxConcurrentStreams: 1, initialWindowSize: HTTP2_WINDOW_BYTES, maxHeaderListSize: HEAD_MAX_BYTES, enablePush: false },
@@ -41,7 +44,8 @@ export function serveHttp2(socket: Socket, begin: Http2Request): void {
   let begun = false
   session.on('stream', (stream, headers) => {
     stream.on('error', ignore)
-    if (begun) return session.destroy()
+    // One that was opened and reset in the same breath is told of when it is gone already.
+    if (begun || stream.closed || stream.destroyed) return session.destroy()
     begun = true
     begin(stream, headers)
   })
@@ -54,17 +58,17 @@ export function isChannelRequest(headers: IncomingHttpHeaders): boolean {
 
 /** Answers 200 with a greeting, and the two bodies are the channel from then on. */
 export function acceptHttp2(stream: ServerHttp2Stream, { peer, worker }: Arrival, clock: Clock): ByteCarrier {
-  stream.respond({ ':status': 200, 'content-type': 'application/octet-stream' }, { sendDate: false } as object)
+  stream.respond({ ':status': 200, 'content-type': 'application/octet-stream' }, NO_DATE)
   stream.write(HTTP2_GREETING)
   const socket = new Http2Socket(stream, stream.session!, (ms, then) => clock.later(ms, then))
   return new ByteCarrier({ kind: 'http2', peer, worker, queueMaxBytes: SOCKET_QUEUE_BYTES }, socket)
 }
 
-/** Answers that there is no channel, and ends the connection. */
+/** Answers that there is no channel, and lets the connection end. Whoever keeps sending all the same is not read, and has what is left of its time. */
 export function refuseHttp2(stream: ServerHttp2Stream, status: number, fields: Readonly<Record<string, string>>, body: string): void {
-  stream.respond({ ':status': status, 'content-type': 'text/plain; charset=utf-8', ...fields }, { sendDate: false } as object)
-  // Whoever keeps sending all the same is not read, and the answer is too small to wait for.
-  stream.end(body, () => stream.session?.destroy())
+  stream.respond({ ':status': status, 'content-type': 'text/plain; charset=utf-8', ...fields }, NO_DATE)
+  stream.end(body, () => stream.close(constants.NGHTTP2_NO_ERROR))
+  stream.session?.close()
 }
 
 function ignore(): void {}
