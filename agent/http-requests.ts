@@ -94,6 +94,8 @@ export class HttpRequests {
       body: body ?? null,
       // undici would look it up in Host and drop its connections when it changes; the dialer knows the name.
       servername: 'gateway',
+      // Some proxies close connections that they never said they would (tinyproxy issue 563), and a request that meets that is lost: each has its own.
+      reset: this.way.kind === 'forward',
       ...(expectation.stays ? { bodyTimeout: 0 } : {}),
     }
     this[connection].dispatch(options, new HttpAnswer(this, expectation, this.untilOver(events)))
