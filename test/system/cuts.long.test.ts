@@ -6,7 +6,7 @@ import { type GatewayProcess, startGateway } from '../harness/gateway.ts'
 import { type Link, startLink } from '../harness/link.ts'
 import { type RunningNginx, startNginx } from '../harness/nginx.ts'
 import { startOrigin } from '../harness/origin.ts'
-import { startTinyproxy } from '../harness/proxies.ts'
+import { startSquid, startTinyproxy } from '../harness/proxies.ts'
 import { until } from '../harness/until.ts'
 import { loadOrigin, startLoad } from './load.ts'
 import { HOST, visit } from './visitor.ts'
@@ -19,6 +19,8 @@ const CUTS = 60
 const EVERY_MS = 1_000
 const DROPS = 4
 const DROP_EVERY_MS = 40_000
+const SQUID_CUTS = 6
+const SQUID_EVERY_MS = 20_000
 /** A visitor waits at most as long as it takes to find a channel dead. */
 const SILENCE_MS = 60_000
 
@@ -109,6 +111,14 @@ t.test('its channels are dropped in silence every 40 s', async (t) => {
     world.link.heal()
   })
   t.ok(resumes >= DROPS)
+})
+
+t.test('a squid that allows no tunnel and forbids upgrades is cut every 20 s', async (t) => {
+  const world = await startWorld(t)
+  const squid = await startSquid(t, { more: 'acl tunnel method CONNECT\nhttp_access deny tunnel' })
+  const link = await startLink(t, { target: squid.port })
+  const agent = await runAgent(t, ['http', world.target, '--proxy', `http://127.0.0.1:${String(link.port)}`], { join: world.join })
+  t.ok((await survives(t, world, agent, SQUID_CUTS, SQUID_EVERY_MS, () => link.cut())) >= SQUID_CUTS)
 })
 
 /** What a network forbids, one after the other: each time another kind of channel is left. */
