@@ -3,7 +3,7 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { connectThroughHttp } from './proxy-http.ts'
 import { connectThroughSocks } from './proxy-socks.ts'
-import { type Place, ProxyError, type Way } from './way.ts'
+import { type Place, ProxyError, proxyPort, type Way } from './way.ts'
 
 /** Time for TCP, the proxy and TLS together. */
 const DIAL_TIMEOUT_MS = 10_000
@@ -52,7 +52,7 @@ function attempt(way: Way, place: Place, done: Done): () => void {
 function connect(way: Way, place: Place, done: Done): net.Socket {
   if (way.kind === 'direct') return plain(place.host, place.port, done)
   const host = way.proxy.hostname.replace(/^\[|\]$/g, '')
-  const port = way.proxy.port === '' ? (way.kind === 'socks5' ? 1080 : way.proxy.protocol === 'https:' ? 443 : 8080) : Number(way.proxy.port)
+  const port = proxyPort(way.proxy)
   const start = (socket: net.Socket): void => {
     if (way.kind === 'forward') done(undefined, socket)
     else (way.kind === 'socks5' ? connectThroughSocks : connectThroughHttp)(socket, place, way.proxy, done)

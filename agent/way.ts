@@ -50,6 +50,12 @@ export function credentialsOf(proxy: URL): { readonly name: string; readonly pas
   return { name: decodeURIComponent(proxy.username), password: decodeURIComponent(proxy.password) }
 }
 
+/** Where a proxy listens. A URL keeps no port that its scheme stands for: `http://proxy:80` is `http://proxy`. */
+export function proxyPort(proxy: URL): number {
+  if (proxy.port !== '') return Number(proxy.port)
+  return proxy.protocol === 'http:' ? 80 : proxy.protocol === 'https:' ? 443 : 1080
+}
+
 /** For people: the proxy without its password. */
 export function wayText(way: Way): string {
   if (way.kind === 'direct') return 'directly'

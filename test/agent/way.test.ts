@@ -1,6 +1,6 @@
 // Which way out is meant, by flag and by environment.
 import t from 'tap'
-import { credentialsOf, readWay, type Way, wayFromEnvironment, wayText } from '../../agent/way.ts'
+import { credentialsOf, proxyPort, readWay, type Way, wayFromEnvironment, wayText } from '../../agent/way.ts'
 
 const text = (way: Way): string => (way.kind === 'direct' ? 'direct' : `${way.kind} ${way.proxy.href}`)
 
@@ -17,10 +17,19 @@ t.test('a proxy as people type it', (t) => {
   t.end()
 })
 
+t.test('a proxy without a port listens at the one of its scheme', (t) => {
+  for (const [typed, port] of [['proxy', 80], ['http://proxy:80', 80], ['https://proxy', 443], ['https://proxy:443', 443], ['socks5://proxy', 1080], ['socks5h://proxy', 1080], ['socks5://proxy:80', 80], ['http://proxy:3128', 3128]] as const) {
+    const way = readWay(typed, 'x')
+    t.equal(way.kind === 'direct' ? 0 : proxyPort(way.proxy), port, typed)
+  }
+  t.end()
+})
+
 t.test('credentials are decoded, and never shown', (t) => {
   const way = readWay('http://us%20er:p%3Ass@proxy:1', 'x')
   t.same(way.kind === 'direct' ? undefined : credentialsOf(way.proxy), { name: 'us er', password: 'p:ss' })
   t.equal(wayText(way), 'through http://proxy:1')
+  if (way.kind !== 'direct') t.equal(wayText({ ...way, kind: 'forward' }), 'by plain requests through http://proxy:1')
   t.end()
 })
 
