@@ -1,7 +1,7 @@
 // Postern's own parts, started as a person would start them: the gateway's command, one agent added to it, the agent's command.
 import { existsSync, mkdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type Processes, run, type Running, type StartOptions } from './processes.ts'
+import { accepts, type Processes, run, type Running, type StartOptions } from './processes.ts'
 
 const ROOT = join(import.meta.dirname, '..')
 const GATEWAY = join(ROOT, 'sidecar/main.ts')
@@ -30,7 +30,8 @@ export async function startGateway(processes: Processes, options: GatewayOptions
   mkdirSync(runDir, { recursive: true })
   const running = processes.start('gateway', process.execPath,
     [GATEWAY, 'start', '--run-dir', runDir, '--state-dir', join(options.dir, 'state'), '--public-url', options.publicUrl, '--policy', options.policy, ...(options.more ?? [])], options)
-  await processes.until(running, 'route table', () => existsSync(join(runDir, 'routes/.mark')))
+  // The last that opens: the command below would take a gateway that does not listen there yet for one that does not run.
+  await processes.until(running, 'control socket', () => accepts({ path: join(runDir, 'control.sock') }))
   return { running, runDir, policy: options.policy }
 }
 
