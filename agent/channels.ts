@@ -68,6 +68,8 @@ export class Channels {
   private cancelWait: (() => void) | undefined
   private cancelClimb: (() => void) | undefined
   private settling = false
+  /** Lanes on their way to other channels that there are. */
+  private readonly moving = new Set<number>()
   private over = false
 
   constructor(session: Session, first: Winner, options: ChannelsOptions) {
@@ -113,7 +115,7 @@ export class Channels {
 
   // --- what there is against what there is to be ----------------------------------------------------------------------
 
-  /** Looks at the end of the turn: the session may be about to find its lanes a place by itself. */
+  /** Looks at the end of the turn, when all that happened in it is known. */
   private changed(): void {
     if (this.settling) return
     this.settling = true
@@ -127,7 +129,7 @@ export class Channels {
     this.closeIdle()
     const missing = this.session.rides.length - this.all('opening', 'carrying').length - this.races.size
     if (missing > 0 && this.cancelWait === undefined) for (let i = 0; i < missing && this.races.size < RACES_MAX_COUNT; i++) this.seek()
-    else if (missing <= 0) this.bringHome()
+    else if (missing <= 0) this.giveHomes(true)
     this.watchForBetter()
     this.options.onChange()
   }
@@ -140,13 +142,42 @@ export class Channels {
     }
   }
 
-  /** Lanes that the session put onto a channel that is to go, while there are enough others. */
-  private bringHome(): void {
-    const [target] = this.all('carrying')
-    const strays = this.session.rides.flatMap((ride, lane) => (ride !== undefined && this.held.get(ride)?.state === 'leaving' ? [lane] : []))
-    const asked = new Set(this.all('opening').flatMap(({ lanes }) => lanes))
-    const lost = strays.filter((lane) => !asked.has(lane))
-    if (target !== undefined && lost.length > 0) this.session.attach(target.carrier, lost, () => this.changed())
+  /**
+   * Lanes that ride on nothing, and those `inDoubt`, get a place on a channel that there is: asked for on a channel that broke, they may ride there in the
+   * eyes of the gateway. With `all`, those too that are on a channel which is to go, or share one while another has none.
+   */
+  private giveHomes(all: boolean, inDoubt: readonly number[] = []): void {
+    // One that just broke is none of the session's any more, even if that is still to be told.
+    const alive = new Set(this.session.carriers)
+    const homes = new Map(this.all('carrying').filter(({ carrier }) => alive.has(carrier)).map((held): [Held, number[]] => [held, []]))
+    if (homes.size === 0) return
+    const asked = new Set([...this.moving, ...this.all('opening').flatMap(({ lanes }) => lanes)])
+    const strays: number[] = []
+    for (const [lane, ride] of this.session.rides.entries()) {
+      const home = ride === undefined ? undefined : this.held.get(ride)
+      const there = home === undefined ? undefined : homes.get(home)
+      if (there !== undefined && !inDoubt.includes(lane)) there.push(lane)
+      else if (!asked.has(lane) && (all || ride === undefined || inDoubt.includes(lane))) strays.push(lane)
+    }
+    const byLanes = (): [Held, number[]][] => [...homes].toSorted(([, a], [, b]) => a.length - b.length)
+    const moves = new Map<Held, number[]>()
+    for (;;) {
+      const [emptiest, fullest] = [byLanes().at(0)!, byLanes().at(-1)!]
+      const lane = strays.pop() ?? (all && asked.size === 0 && fullest[1].length - emptiest[1].length >= 2 ? fullest[1].pop() : undefined)
+      if (lane === undefined) break
+      emptiest[1].push(lane)
+      moves.set(emptiest[0], [...(moves.get(emptiest[0]) ?? []), lane])
+    }
+    for (const [{ carrier }, lanes] of moves) this.attach(carrier, lanes)
+  }
+
+  private attach(carrier: Carrier, lanes: readonly number[]): void {
+    for (const lane of lanes) this.moving.add(lane)
+    this.session.attach(carrier, lanes, (refusal) => {
+      for (const lane of lanes) this.moving.delete(lane)
+      if (refusal !== undefined) this.giveHomes(false, lanes)
+      this.changed()
+    })
   }
 
   private seek(): void {
@@ -207,6 +238,7 @@ export class Channels {
     if (this.over || this.session.ended) return
     // The gateway does not know the session any more: nothing of it can be saved.
     if (code === errors.unknown_session) return this.session.end(errors.agent_lost, detail)
+    this.giveHomes(false, held.lanes)
     this.options.memory.broke(held.candidate, 0, false)
     this.failed('login', detail)
   }
@@ -236,6 +268,7 @@ export class Channels {
     const held = this.held.get(carrier)
     if (held === undefined) return
     this.held.delete(carrier)
+    this.giveHomes(false)
     const livedMs = this.now - held.since
     if (held.state !== 'leaving') this.options.memory.broke(held.candidate, livedMs, false)
     else if (this.session.attached) return this.changed()

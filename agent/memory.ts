@@ -6,6 +6,8 @@ import { type Candidate, keyOf } from './candidates.ts'
 
 /** A channel that broke sooner, and was not asked to leave, was a bad one. */
 export const YOUNG_MS = 10_000
+/** Channels that break within so long of one another broke by one and the same blow. */
+const AT_ONCE_MS = 1_000
 /** So many bad ones put a candidate behind the others … */
 const BAD_COUNT = 2
 /** … until the first of them is so long ago: what cuts it may be gone by then. */
@@ -51,8 +53,10 @@ export class Memory {
   /** A channel of it broke, unasked, after so long; or nothing came over it any more. */
   broke(candidate: Candidate, livedMs: number, silent: boolean): void {
     const key = keyOf(candidate)
-    if (livedMs >= YOUNG_MS && !silent) this.bad.delete(key)
-    else this.bad.set(key, [...(this.bad.get(key) ?? []), this.options.clock.now()].slice(-BAD_COUNT))
+    if (livedMs >= YOUNG_MS && !silent) return void this.bad.delete(key)
+    const times = this.bad.get(key) ?? []
+    const now = this.options.clock.now()
+    if (now - (times.at(-1) ?? -Infinity) >= AT_ONCE_MS) this.bad.set(key, [...times, now].slice(-BAD_COUNT))
   }
 
   /** Do its channels keep breaking young? */

@@ -2,6 +2,7 @@
 import t from 'tap'
 import type { AgentOptions } from '../../agent/agent.ts'
 import { errors } from '../../protocol/errors.ts'
+import { Random } from '../protocol/simulation.ts'
 import { Paths, Traveller } from './paths.ts'
 
 const KINDS = ['websocket', 'tcp', 'sse'] as const
@@ -210,4 +211,34 @@ t.test('it says which channels it has when that changes, and not more often than
     paths.open()[0]?.cut('a test')
   }
   t.ok(paths.said.length <= 5, `${String(paths.said.length)} lines`)
+})
+
+t.test('whatever happens to its channels, once it is over every lane has one of its own, of the best kind', async (t) => {
+  for (let seed = 1; seed <= 100; seed++) {
+    const { paths, traveller } = await start([...KINDS], { connections: 1 + (seed % 4) })
+    const chance = new Random(seed)
+    const behaviours = ['works', 'works', 'mute', 'hangs', { reason: 'http', detail: 'no' }] as const
+    for (let turn = 0; turn < 40; turn++) {
+      const wires = paths.open()
+      const wire = wires[chance.below(Math.max(1, wires.length))]
+      const session = paths.sessions.at(-1)!
+      const what = chance.below(6)
+      if (what === 0) wire?.cut('chance')
+      else if (what === 1) for (const each of wires) each.cut('chance')
+      else if (what === 2 && wire !== undefined) wire.left.deaf = true
+      else if (what === 3 && wire !== undefined) wire.right.deaf = true
+      else if (what === 4 && session.carriers.length > 0) session.askToMove(session.carriers[chance.below(session.carriers.length)]!, errors.gateway_leaving)
+      else paths.behaviours.set(KINDS[chance.below(3)]!, behaviours[chance.below(behaviours.length)]!)
+      paths.pass(chance.below(4_000))
+    }
+    for (const kind of KINDS) paths.behaviours.set(kind, 'works')
+    // A session whose grace is over is not taken up again; the best kind may be shunned for five minutes, and looked for after ten.
+    paths.pass(1_500_000)
+    const session = paths.sessions.at(-1)!
+    const lanes = 1 + (seed % 4)
+    t.same(paths.rides, Array.from({ length: lanes }, () => 'websocket'), `seed ${String(seed)}: every lane on the best kind`)
+    t.equal(new Set(session.rides).size, lanes, `seed ${String(seed)}: each on its own`)
+    t.equal(paths.open().length, lanes, `seed ${String(seed)}: and no channel beside`)
+    await traveller.agent.close()
+  }
 })
