@@ -15,15 +15,16 @@ export class AgentControl implements StreamEvents {
   constructor(session: Session, uuid: string, serves: readonly string[], onServices: (services: readonly ServedService[]) => void) {
     this.session = session
     this.onServices = onServices
-    this.said = serves.join()
+    this.said = JSON.stringify([serves, []])
     this.stream = session.open({ kind: StreamKind.control, uuid, service: '', fields: NO_FIELDS, extension: NO_FIELDS, body: encodeControl({ serves }), ended: false }, this)
   }
 
-  /** Says what is served from now on, if that is news. */
-  say(serves: readonly string[]): void {
-    if (serves.join() === this.said || this.session.ended) return
-    this.said = serves.join()
-    this.stream?.write(encodeControl({ serves }))
+  /** Says what is served from now on, and which of it has an origin that is not well, if that is news. */
+  say(serves: readonly string[], unhealthy: readonly string[] = []): void {
+    const said = JSON.stringify([serves, unhealthy])
+    if (said === this.said || this.session.ended) return
+    this.said = said
+    this.stream?.write(encodeControl({ serves, unhealthy }))
   }
 
   onHead(_fields: Fields, _extension: Fields, body: Uint8Array): void {

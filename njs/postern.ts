@@ -2,6 +2,7 @@
 //
 // Written in the JavaScript that njs 0.7.9 knows: no class, destructuring, spread, Map or Set, one default export. The module holds constants only.
 // Nothing here reads a body, waits, or throws on a way that a visitor can choose: an exception of fs costs as much as 20 whole requests.
+import crypto from 'crypto'
 import fs from 'fs'
 
 interface Refusal {
@@ -21,6 +22,24 @@ function refusals(): { [code: string]: Refusal } {
     head_too_large: { status: 431, title: 'Request Header Fields Too Large', proxyStatus: 'http_request_error', says: 'The head of the request is too large.' },
     no_service: { status: 404, title: 'Not Found', proxyStatus: 'destination_not_found', says: 'There is no such service here.' },
     service_away: { status: 503, title: 'Service Unavailable', proxyStatus: 'destination_unavailable', says: 'The service is known, but nobody serves it at the moment.' },
+    service_off: { status: 503, title: 'Service Unavailable', proxyStatus: 'destination_unavailable', says: 'The service is switched off.' },
+    maintenance: { status: 503, title: 'Service Unavailable', proxyStatus: 'destination_unavailable', says: 'The service is being worked on.' },
+    origin_unhealthy: {
+      status: 503,
+      title: 'Service Unavailable',
+      proxyStatus: 'destination_unavailable',
+      says: 'The service is known, but it is not well at the moment.',
+    },
+    source_denied: { status: 403, title: 'Forbidden', proxyStatus: 'http_request_denied', says: 'The service is not for visitors from this address.' },
+    https_only: { status: 308, title: 'Permanent Redirect', proxyStatus: 'http_request_denied', says: 'The service is served over https only.' },
+    method_denied: { status: 405, title: 'Method Not Allowed', proxyStatus: 'http_request_denied', says: 'The service does not take this method.' },
+    credential_wrong: {
+      status: 401,
+      title: 'Unauthorized',
+      proxyStatus: 'http_request_denied',
+      says: 'The service asks for a credential, and the request has none that is right.',
+    },
+    body_too_large: { status: 413, title: 'Payload Too Large', proxyStatus: 'http_request_denied', says: 'The body of the request is larger than the service takes.' },
     no_route_table: {
       status: 503,
       title: 'Service Unavailable',
@@ -36,6 +55,8 @@ function refusals(): { [code: string]: Refusal } {
 const RETRY_AFTER_SECONDS = '5'
 const ROUTE_MAX_BYTES = 512
 const PREFIXES_MAX_COUNT = 64
+/** A policy with as much of everything as its schema takes is some 12 KB. */
+const POLICY_MAX_BYTES = 16384
 /** So many parents of a hostname are asked for a wildcard: bounds what an unknown name costs. */
 const WILDCARD_PARENTS_MAX_COUNT = 4
 
@@ -72,8 +93,8 @@ function pick(lines: string[], path: string, main: string): string {
   return main
 }
 
-/** The route's line, whole, for a request whose own file is `file`; or the code of the refusal. */
-function find(given: NginxVariables, file: string): string {
+/** The route's line, whole, for a request whose own file is `file`; or the code of the refusal, with a space and a detail behind it where it has one. */
+function find(r: NginxHTTPRequest, file: string): string {
   // The exact name needs no mark: its file is whole. What is looked at is what exists rarely, for a stat that succeeds costs ten that do not.
   let text = read(file, ROUTE_MAX_BYTES)
   if (text === undefined) {
@@ -84,21 +105,110 @@ function find(given: NginxVariables, file: string): string {
     file = file.slice(0, host) + found.slice(0, space)
     text = found.slice(space + 1)
   }
-  // Whether the line is one at all is seen where it is used.
-  return text.indexOf('p', text.lastIndexOf(' ')) === -1 ? text : prefixed(given, file, text)
+  // Whether the line is one at all is seen where it is used. Without a flag that asks for more, this is all.
+  const flags = text.lastIndexOf(' ') + 1
+  if (text.charCodeAt(flags) === 45 /* - */) return text
+  const line = text.indexOf('p', flags) === -1 ? text : prefixed(r, file, text)
+  return line.indexOf('y', line.lastIndexOf(' ') + 1) === -1 ? line : judged(r, file.slice(0, file.lastIndexOf('/') + 1), line)
 }
 
 /** The line for the paths of the request, when the route has a file of prefixes; `main` is the one for all others. */
-function prefixed(given: NginxVariables, file: string, main: string): string {
+function prefixed(r: NginxHTTPRequest, file: string, main: string): string {
   const prefixes = read(`${file}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
   if (prefixes === undefined || !prefixes.endsWith('\n') || !main.endsWith('\n')) return 'no_route_table'
   const lines = prefixes.slice(0, -1).split('\n')
   if (lines.length > PREFIXES_MAX_COUNT) return 'no_route_table'
-  const target = given.request_uri as string
+  const target = r.variables.request_uri as string
   const query = target.indexOf('?')
   const line = pick(lines, query === -1 ? target : target.slice(0, query), main)
   // An origin may read the path as nginx normalises it: then it must be the same service's.
-  return line === pick(lines, given.uri as string, main) ? line : 'bad_request'
+  return line === pick(lines, r.variables.uri as string, main) ? line : 'bad_request'
+}
+
+/** A service's policy as far as nginx enforces it (sidecar/policy-file.ts). */
+interface Policy {
+  v: number
+  /** Lowest and highest address of each range, in hexadecimal. */
+  deny?: string[][]
+  allow?: string[][]
+  /** The status of the redirect. */
+  https?: number
+  maintenance?: string
+  methods?: string[]
+  /** The field of the token, SHA-256 of each that is right, and what a 401 asks for. */
+  field?: string
+  tokens?: string[]
+  basic?: string[]
+  challenge?: string
+  bodyMaxBytes?: number
+}
+
+/** The line, if the policy of its service lets the request pass; else the code of the refusal and its detail. Without a whole policy nothing passes. */
+function judged(r: NginxHTTPRequest, routes: string, line: string): string {
+  const fields = line.split(' ')
+  if (fields.length !== 5) return 'no_route_table'
+  // Whoever conceals a service that is away or off conceals that it asks for something.
+  if (fields[1] !== 'up' && (fields[4] as string).indexOf('c') !== -1) return line
+  const text = read(`${routes}@policy-${fields[3] as string}`, POLICY_MAX_BYTES)
+  const policy = text === undefined ? undefined : (JSON.parse(text) as Policy)
+  if (policy === undefined || policy.v !== 1) return 'no_route_table'
+  const refused = refusedBy(r, policy)
+  return refused === '' ? line : refused
+}
+
+/** Who may not come learns nothing more; nobody says a credential where others can read it. */
+function refusedBy(r: NginxHTTPRequest, policy: Policy): string {
+  if ((policy.allow !== undefined || policy.deny !== undefined) && !mayCome(r, policy)) return 'source_denied'
+  if (policy.https !== undefined && r.variables.scheme !== 'https') return `https_only ${String(policy.https)}`
+  if (policy.maintenance !== undefined) return `maintenance ${policy.maintenance}`
+  if (policy.methods !== undefined && policy.methods.indexOf(r.method) === -1) return `method_denied ${policy.methods.join(', ')}`
+  if (policy.challenge !== undefined && !proves(r, policy)) return `credential_wrong ${policy.challenge}`
+  if (policy.bodyMaxBytes !== undefined && Number(r.variables.content_length) > policy.bodyMaxBytes) return 'body_too_large'
+  return ''
+}
+
+function mayCome(r: NginxHTTPRequest, policy: Policy): boolean {
+  let address = (r.rawVariables.binary_remote_addr as Buffer).toString('hex')
+  // IPv4 at a listener of IPv6.
+  if (address.length === 32 && address.startsWith('00000000000000000000ffff')) address = address.slice(24)
+  // What came by a unix socket has none: it is in no range, and nobody knows where it is from.
+  if (address.length !== 8 && address.length !== 32) return false
+  if (policy.deny !== undefined && isIn(address, policy.deny)) return false
+  return policy.allow === undefined || isIn(address, policy.allow)
+}
+
+function isIn(address: string, ranges: string[][]): boolean {
+  for (let at = 0; at < ranges.length; at += 1) {
+    const range = ranges[at] as string[]
+    const from = range[0] as string
+    if (from.length === address.length && address >= from && address <= (range[1] as string)) return true
+  }
+  return false
+}
+
+function proves(r: NginxHTTPRequest, policy: Policy): boolean {
+  const given = r.headersIn.Authorization
+  const authorization = given === undefined ? '' : String(given)
+  if (policy.tokens !== undefined) {
+    const bearer = /^bearer +([^ ]+)$/i.exec(authorization)
+    const token = policy.field === undefined ? (bearer === null ? '' : (bearer[1] as string)) : String(r.headersIn[policy.field])
+    if (isOneOf(token, policy.tokens)) return true
+  }
+  const basic = policy.basic === undefined ? null : /^basic +([A-Za-z0-9+/]+=*)$/i.exec(authorization)
+  return basic !== null && isOneOf(Buffer.from(basic[1] as string, 'base64'), policy.basic as string[])
+}
+
+/** All are compared whole, whatever was found: how long it takes tells nothing of them. */
+function isOneOf(secret: string | Buffer, hashes: string[]): boolean {
+  const hash = crypto.createHash('sha256').update(secret).digest('hex')
+  let found = false
+  for (let at = 0; at < hashes.length; at += 1) {
+    const other = hashes[at] as string
+    let difference = other.length ^ hash.length
+    for (let i = 0; i < hash.length; i += 1) difference |= hash.charCodeAt(i) ^ other.charCodeAt(i)
+    if (difference === 0) found = true
+  }
+  return found
 }
 
 function encoded(value: string): string {
@@ -114,8 +224,8 @@ function route(r: NginxHTTPRequest): string {
   try {
     const given = r.variables
     const file = given.postern_file as string
-    if (file.charCodeAt(0) === 47 /* / */) return `-  ${find(given, file)}`
-    return file === '' ? 'refuse bad_request' : named(String(r.headersIn.Connection), find(given, file.slice(1)))
+    if (file.charCodeAt(0) === 47 /* / */) return `-  ${find(r, file)}`
+    return file === '' ? 'refuse bad_request' : named(String(r.headersIn.Connection), find(r, file.slice(1)))
   } catch (fault) {
     r.error(`postern: the route table can't be read: ${String(fault)}`)
     return 'refuse no_route_table'
@@ -134,14 +244,37 @@ function code(r: NginxHTTPRequest): string {
   const decided = r.variables.postern_route as string
   if (decided.startsWith('refuse ')) return decided.slice(7)
   const line = decided.slice(decided.indexOf(' ', 2) + 1)
-  if (refusals()[line] !== undefined) return line
-  const fields = line.endsWith('\n') ? /^1 (up|away|none) (h1|h2) (-|[a-z0-9][a-z0-9-]{0,62}) (-|[a-z]+)$/.exec(line.slice(0, -1)) : null
+  const space = line.indexOf(' ')
+  const first = space === -1 ? line : line.slice(0, space)
+  if (refusals()[first] !== undefined) return first
+  const fields = line.endsWith('\n') ? /^1 (up|unhealthy|away|off|none) (h1|h2) (-|[a-z0-9][a-z0-9-]{0,62}) (-|[a-z]+)$/.exec(line.slice(0, -1)) : null
   if (fields === null) return 'no_route_table'
   if (fields[1] === 'none') return 'no_service'
-  if (fields[1] === 'away') return (fields[4] as string).indexOf('c') === -1 ? 'service_away' : 'no_service'
+  if (fields[1] !== 'up') return (fields[4] as string).indexOf('c') === -1 ? unserved(fields[1] as string) : 'no_service'
   if (fields[3] === '-') return 'no_route_table'
   const upstream = r.variables.upstream_status
   return upstream !== undefined && upstream.endsWith('504') ? 'gateway_slow' : 'gateway_away'
+}
+
+function unserved(state: string): string {
+  if (state === 'off') return 'service_off'
+  return state === 'unhealthy' ? 'origin_unhealthy' : 'service_away'
+}
+
+/** What {@link refusedBy} put behind the code. */
+function detail(r: NginxHTTPRequest): string {
+  const decided = r.variables.postern_route as string
+  return decided.slice(decided.indexOf(' ', decided.indexOf(' ', 2) + 1) + 1)
+}
+
+/** The row of a code, as it is for this request. */
+function rowOf(r: NginxHTTPRequest, name: string): Refusal {
+  const row = refusals()[name] as Refusal
+  if (name === 'https_only' && detail(r) === '301') return { status: 301, title: 'Moved Permanently', proxyStatus: row.proxyStatus, says: row.says }
+  if (name !== 'maintenance') return row
+  const told = detail(r)
+  const text = decodeURIComponent(told.slice(told.indexOf(' ') + 1))
+  return text === '' ? row : { status: row.status, title: row.title, proxyStatus: row.proxyStatus, says: text }
 }
 
 /** `json`, `html` or `text`: what the visitor reads best of the three. */
@@ -155,7 +288,7 @@ function language(r: NginxHTTPRequest): string {
 
 function body(r: NginxHTTPRequest): string {
   const name = r.variables.postern_code as string
-  const refusal = refusals()[name] as Refusal
+  const refusal = rowOf(r, name)
   const uuid = r.variables.request_id as string
   const spoken = language(r)
   if (spoken === 'json') {
@@ -170,10 +303,14 @@ function body(r: NginxHTTPRequest): string {
 <title>${title}</title>
 <style>body{font:1rem/1.5 system-ui,sans-serif;max-width:40rem;margin:4rem auto;padding:0 1rem}code{font-size:.9rem}</style>
 <h1>${title}</h1>
-<p>${refusal.says}</p>
+<p>${refusal.says.replace(/[&<>"]/g, reference)}</p>
 <p><code>code: ${name}</code><br><code>uuid: ${uuid}</code></p>
 </html>
 `
+}
+
+function reference(character: string): string {
+  return `&#${String(character.charCodeAt(0))};`
 }
 
 function types(spoken: string): string {
@@ -184,12 +321,16 @@ function types(spoken: string): string {
 /** Makes the answer of `return` ours: its status, type and fields. */
 function headers(r: NginxHTTPRequest): void {
   const name = r.variables.postern_code as string
-  const refusal = refusals()[name] as Refusal
+  const refusal = rowOf(r, name)
   r.status = refusal.status
   r.headersOut['Content-Type'] = types(language(r))
   r.headersOut['Cache-Control'] = 'no-store'
   r.headersOut['Proxy-Status'] = `postern; error=${refusal.proxyStatus}; details="${name}"`
   if (refusal.status === 503) r.headersOut['Retry-After'] = RETRY_AFTER_SECONDS
+  if (name === 'maintenance') r.headersOut['Retry-After'] = detail(r).split(' ')[0]
+  else if (name === 'method_denied') r.headersOut.Allow = detail(r)
+  else if (name === 'credential_wrong') r.headersOut['WWW-Authenticate'] = detail(r)
+  else if (name === 'https_only') r.headersOut.Location = `https://${(r.variables.postern_authority as string).split(':')[0] as string}${r.variables.request_uri as string}`
 }
 
 export default { route, code, body, headers }

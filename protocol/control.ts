@@ -10,8 +10,8 @@ export interface ServedService {
   readonly hosts: readonly string[]
 }
 
-/** Agent: which services it serves from now on. Gateway: which it may serve from now on. */
-export type ControlMessage = { readonly serves: readonly string[] } | { readonly services: readonly ServedService[] }
+/** Agent: which services it serves from now on, and which of their origins are not well. Gateway: which it may serve from now on. */
+export type ControlMessage = { readonly serves: readonly string[]; readonly unhealthy?: readonly string[] } | { readonly services: readonly ServedService[] }
 
 export const encodeControl = (message: ControlMessage): Uint8Array => encodeLine(message)
 
@@ -27,8 +27,9 @@ export class ControlReader {
 
 function read(line: object): ControlMessage | undefined {
   if ('serves' in line) {
-    if (!isStrings(line.serves)) throw new PosternError(errors.protocol_error, '`serves` is not a list of names')
-    return { serves: line.serves }
+    const { serves, unhealthy = [] } = line as { serves: unknown; unhealthy?: unknown }
+    if (!isStrings(serves) || !isStrings(unhealthy)) throw new PosternError(errors.protocol_error, '`serves` or `unhealthy` is not a list of names')
+    return { serves, unhealthy }
   }
   if ('services' in line) {
     if (!Array.isArray(line.services) || !line.services.every(isService)) throw new PosternError(errors.protocol_error, '`services` is not a list of services')

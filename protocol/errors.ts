@@ -43,6 +43,7 @@ export const errors = {
   origin_protocol: row(0x15, 'origin_protocol', 'origin', 502, 'http_protocol_error', 'never', 'The service behind the agent answered with something that is not HTTP.'),
   origin_head_too_large: row(0x16, 'origin_head_too_large', 'origin', 502, 'http_response_header_section_size', 'never', 'The answer of the service has too large a head.'),
   origin_incomplete: row(0x17, 'origin_incomplete', 'origin', 502, 'http_response_incomplete', 'never', 'The answer of the service ended too early.'),
+  origin_unhealthy: row(0x18, 'origin_unhealthy', 'origin', 503, 'destination_unavailable', 'always', 'The service is known, but it is not well at the moment.'),
   bad_request: row(0x20, 'bad_request', 'visitor', 400, 'http_request_error', 'never', 'The request breaks the rules of HTTP.'),
   head_too_large: row(0x21, 'head_too_large', 'visitor', 431, 'http_request_error', 'never', 'The head of the request is too large.'),
   body_incomplete: row(0x22, 'body_incomplete', 'visitor', 400, 'http_request_error', 'never', 'The body of the request ended too early.'),
@@ -54,6 +55,8 @@ export const errors = {
   no_route_table: row(0x35, 'no_route_table', 'gateway', 503, 'proxy_configuration_error', 'never', 'The gateway has not published its services yet. Try again in a moment.'),
   gateway_away: row(0x36, 'gateway_away', 'gateway', 502, 'destination_unavailable', 'never', 'The gateway can not be reached. Try again in a moment.'),
   gateway_slow: row(0x37, 'gateway_slow', 'gateway', 504, 'http_response_timeout', 'never', 'The gateway did not answer in time.'),
+  service_off: row(0x38, 'service_off', 'gateway', 503, 'destination_unavailable', 'never', 'The service is switched off.'),
+  maintenance: row(0x39, 'maintenance', 'gateway', 503, 'destination_unavailable', 'never', 'The service is being worked on.'),
   unauthenticated: row(0x40, 'unauthenticated', 'agent', 0, 'connection_refused', 'never', 'The agent id or its secret is not right.'),
   unknown_session: row(0x41, 'unknown_session', 'agent', 0, 'connection_refused', 'never', 'The session is not known here any more: log in again.'),
   stale_attach: row(0x42, 'stale_attach', 'agent', 0, 'connection_refused', 'never', 'The lane has been attached elsewhere since.'),
@@ -65,6 +68,12 @@ export const errors = {
   revoked: row(0x48, 'revoked', 'agent', 0, 'connection_refused', 'never', 'The agent may not come in any more.'),
   handshake_timeout: row(0x49, 'handshake_timeout', 'agent', 0, 'connection_timeout', 'never', 'The handshake took too long.'),
   gateway_busy: row(0x4a, 'gateway_busy', 'gateway', 0, 'connection_limit_reached', 'never', 'Too many agents are logging in. Try again in a moment.'),
+  source_denied: row(0x50, 'source_denied', 'visitor', 403, 'http_request_denied', 'never', 'The service is not for visitors from this address.'),
+  https_only: row(0x51, 'https_only', 'visitor', 308, 'http_request_denied', 'never', 'The service is served over https only.'),
+  method_denied: row(0x52, 'method_denied', 'visitor', 405, 'http_request_denied', 'never', 'The service does not take this method.'),
+  credential_wrong: row(0x53, 'credential_wrong', 'visitor', 401, 'http_request_denied', 'never', 'The service asks for a credential, and the request has none that is right.'),
+  body_too_large: row(0x54, 'body_too_large', 'visitor', 413, 'http_request_denied', 'never', 'The body of the request is larger than the service takes.'),
+  rate_exceeded: row(0x55, 'rate_exceeded', 'visitor', 429, 'http_request_denied', 'never', 'Too many requests came in too short a time. Try again in a moment.'),
 } as const satisfies Record<string, ErrorCode>
 
 const byNumber = new Map<number, ErrorCode>(Object.values(errors).map((code) => [code.number, code]))

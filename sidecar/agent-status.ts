@@ -4,6 +4,7 @@ import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents } 
 
 export class AgentStatus implements StreamEvents {
   said: StatusSaid | undefined
+  open = true
   private readonly reader = new StatusReader()
   private readonly stream: Stream
 
@@ -26,10 +27,12 @@ export class AgentStatus implements StreamEvents {
   // It has no more to say: what it said last is no news any more.
   onEnd(): void {
     this.said = undefined
+    this.open = false
     this.stream.end()
   }
   onReset(): void {
     this.said = undefined
+    this.open = false
   }
   onStop(): void {}
   onDrain(): void {}

@@ -9,6 +9,8 @@ export interface Request {
   readonly service: string
   /** `:method`, `:scheme`, `:authority`, `:path`, for an upgrade `:protocol`, then the fields in order. */
   readonly fields: Fields
+  /** The visitor's address, '' if unknown. */
+  readonly address: string
   /** The nginx worker ($pid) it came through, 0 if unknown. */
   readonly worker: number
 }
@@ -22,7 +24,7 @@ export interface Answer {
   data(chunk: Uint8Array): void
   end(trailers: Fields): void
   /** Before a head: the visitor gets this error's answer. After it: the body must visibly break. */
-  fail(code: ErrorCode, detail: string): void
+  fail(code: ErrorCode, detail: string, retryAfterS?: number): void
   /** The agent reads no more of the request body: drop the rest, take it from nginx all the same. */
   stopped(): void
   /** write() may go on. */

@@ -45,9 +45,3 @@ export interface Directory {
   services(): Iterable<ServiceEntry>
   listen(listener: DirectoryListener): void
 }
-
-/** Which services somebody serves, told by the registry of sessions to whoever publishes routes. */
-export interface PresenceListener {
-  /** The first session that serves it came, or the last one (its grace included) went. */
-  presenceChanged(service: string, present: boolean): void
-}

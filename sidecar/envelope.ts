@@ -68,7 +68,7 @@ export function wrapRequest(envelope: Envelope, method: string, path: string, up
   }
   forward(carried, envelope)
   if (carried.length > 2 * HEAD_MAX_FIELDS) return errors.head_too_large
-  return { uuid: envelope.uuid, service: envelope.service, fields: carried, worker: envelope.worker }
+  return { uuid: envelope.uuid, service: envelope.service, fields: carried, address: envelope.address, worker: envelope.worker }
 }
 
 /** Is it `Postern`, or does it begin with `postern-` or `postern_`? */

@@ -2,12 +2,17 @@
 import type { Clock } from '../protocol/clock.ts'
 import type { Budget } from '../protocol/credit.ts'
 import { type ErrorCode, errors, type Fault, IDEMPOTENT, PosternError } from '../protocol/errors.ts'
+import { HEAD_MAX_FIELDS } from '../protocol/limits.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
 import type { Answer, Exchange, Request } from './carry.ts'
 import type { Deadlines, Waiter } from './deadlines.ts'
 import type { Directory } from './directory.ts'
 import type { Member } from './member.ts'
+import { lengthOf, type PolicyRules, rulesOf } from './policy-rules.ts'
+import type { Rates } from './rates.ts'
 import type { Serving } from './serving.ts'
+import { sourceOf } from './source.ts'
+import type { Sticky } from './sticky.ts'
 
 /** What of a request body is kept so that it can be sent again: what the h1 door takes at most. Larger ones are sent once. */
 const HELD_BODY_MAX_BYTES = 65_536
@@ -23,6 +28,8 @@ export interface ExchangeDesk {
   readonly budget: Budget
   readonly directory: Directory
   readonly serving: Serving
+  readonly rates: Rates
+  readonly sticky: Sticky
   /** For the answer's head. */
   readonly heads: Deadlines
   /** For an agent that may come back. */
@@ -45,6 +52,13 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
   private member: Member | undefined
   private tried: Member[] | undefined
   private tries = 0
+  /** What the service's policy asked for when the request came. */
+  private rules: PolicyRules | undefined
+  /** The request's fields as the agent gets them. */
+  private fields: Fields
+  /** What the visitor's cookie says about an agent, if anything is asked of it. */
+  private kept: string | undefined
+  private bodyBytes = 0
   private lastCode: ErrorCode | undefined
   private lastDetail = ''
 
@@ -69,13 +83,46 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     this.request = request
     this.answer = answer
     this.complete = complete
+    this.fields = request.fields
+    this.bodyBytes = body.length
     if (body.length > 0) this.hold(body)
   }
 
   /** Begins it. To be called once. */
   start(): void {
-    if (this.desk.budget.full) this.fail(errors.gateway_full, 'windows and held bodies have used up the budget')
+    const { directory, budget } = this.desk
+    const service = directory.service(this.request.service)
+    if (service?.policy !== undefined) this.rules = rulesOf(service.policy)
+    if (this.rules !== undefined && !this.abides(this.rules)) return
+    if (budget.full) this.fail(errors.gateway_full, 'windows and held bodies have used up the budget')
     else this.seek()
+  }
+
+  /** Does the request keep to the policy? Then its fields are as the policy wants them; else the visitor was told. */
+  private abides(rules: PolicyRules): boolean {
+    const { service, address, fields } = this.request
+    const { bodyMaxBytes, rate } = rules
+    if (rate !== undefined) {
+      const buckets = [...(rate.service === undefined ? [] : [[service, rate.service] as const]), ...(rate.source === undefined ? [] : [[`${service} ${sourceOf(address)}`, rate.source] as const])]
+      const waitS = this.desk.rates.take(buckets)
+      if (waitS > 0) {
+        this.fail(errors.rate_exceeded, `${service} takes no more from ${address} for ${String(waitS)} s`, waitS)
+        return false
+      }
+    }
+    if (bodyMaxBytes !== undefined && (this.bodyBytes > bodyMaxBytes || (lengthOf(fields) ?? 0) > bodyMaxBytes)) {
+      this.fail(errors.body_too_large, `more than ${String(bodyMaxBytes)} bytes`)
+      return false
+    }
+    if (rules.sticky) {
+      const kept = this.desk.sticky.take(service, this.fields)
+      this.kept = kept.value
+      this.fields = kept.fields
+    }
+    if (rules.request !== undefined) this.fields = rules.request.apply(this.fields)
+    if (this.fields.length <= 2 * HEAD_MAX_FIELDS) return true
+    this.fail(errors.head_too_large, 'with the fields that the policy adds')
+    return false
   }
 
   get agent(): string {
@@ -85,7 +132,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
   // --- the ingress's calls -------------------------------------------------------------------------------------------
 
   write(chunk: Uint8Array): boolean {
-    if (this.over || this.stopped) return true
+    if (this.over || this.stopped || this.isTooMuch(chunk)) return true
     if (this.stream === undefined) return this.writeWaiting(chunk)
     if (this.held !== undefined) {
       // Paid from what others do not need: to be able to try again is worth no more than that.
@@ -94,6 +141,20 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     }
     this.ingressWaits = !this.stream.write(chunk)
     return !this.ingressWaits
+  }
+
+  /** An upgrade's bytes are no body. */
+  private isTooMuch(chunk: Uint8Array): boolean {
+    const max = this.rules?.bodyMaxBytes
+    if (max === undefined || this.isUpgrade) return false
+    this.bodyBytes += chunk.length
+    if (this.bodyBytes <= max) return false
+    this.abandon(errors.body_too_large, `more than ${String(max)} bytes`)
+    return true
+  }
+
+  private get isUpgrade(): boolean {
+    return this.request.fields[8] === ':protocol'
   }
 
   private writeWaiting(chunk: Uint8Array): boolean {
@@ -132,12 +193,22 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     const { service } = this.request
     if (this.desk.directory.service(service) === undefined) return this.fail(errors.no_service, `no service ${service}`)
     for (;;) {
-      const member = this.desk.serving.pick(service, this.tried)
+      const member = this.keeper() ?? this.desk.serving.pick(service, this.tried, this.rules?.weights)
       if (member === undefined) return this.nobody()
       if (this.send(member)) return
       // At its limit of streams.
       this.setAside(member)
     }
+  }
+
+  /** The session that the visitor is to stay with, or another one of its agent; none, if neither can take it. */
+  private keeper(): Member | undefined {
+    const { kept } = this
+    if (kept === undefined || kept === '') return undefined
+    const { serving, sticky } = this.desk
+    const { service } = this.request
+    const same = serving.find(service, this.tried, (member) => sticky.valueOf(service, member) === kept)
+    return same ?? serving.find(service, this.tried, (member) => sticky.isAgent(service, member, kept))
   }
 
   private nobody(): void {
@@ -146,6 +217,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
       else this.fail(errors.gateway_full, 'too many requests wait for an agent')
     } else if (this.lastCode !== undefined) this.fail(this.lastCode, this.lastDetail)
     else if (this.tried !== undefined) this.fail(errors.refused, 'every agent is at its limit of streams')
+    else if (this.desk.serving.presence(this.request.service) === 'unhealthy') this.fail(errors.origin_unhealthy, 'every agent says that its origin is not well')
     else this.fail(errors.service_away, 'no agent serves it')
   }
 
@@ -153,7 +225,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
   private get hopeful(): boolean {
     const { serving, young } = this.desk
     const { service } = this.request
-    return serving.resuming(service, this.tried) || (young && !serving.present(service))
+    return serving.resuming(service, this.tried) || (young && serving.presence(service) === 'away')
   }
 
   /** Who serves the service has changed while the exchange waited. */
@@ -177,7 +249,8 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
 
   /** False if the agent takes no stream. Otherwise the exchange is on its way, or has failed. */
   private send(member: Member): boolean {
-    const { uuid, service, fields } = this.request
+    const { uuid, service } = this.request
+    const { fields } = this
     const held = this.held!
     const ended = this.complete && held.length <= 1 && this.trailers.length === 0
     const opening: Opening = { kind: StreamKind.exchange, uuid, service, fields, extension: NO_FIELDS, body: held[0] ?? EMPTY, ended }
@@ -203,7 +276,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     if (this.heldBytes > HELD_BODY_MAX_BYTES) this.drop()
     if (this.complete && !ended) this.sendEnd(stream)
     // An upgrade's request direction stays open for as long as the connection lives.
-    if (this.complete || this.request.fields[8] === ':protocol') this.awaitHead()
+    if (this.complete || this.isUpgrade) this.awaitHead()
     if (room && !this.over) this.letGoOn()
   }
 
@@ -246,8 +319,16 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     this.headCame = true
     this.waitsIn?.remove(this)
     this.answerOver = ended
-    this.answer.head(fields, body, ended)
+    this.answer.head(this.rules === undefined ? fields : this.asAsked(fields, this.rules), body, ended)
     if (ended) this.maybeFinish()
+  }
+
+  /** The head of an answer with what the policy adds to it and without what it removes. */
+  private asAsked(head: Fields, rules: PolicyRules): Fields {
+    const { service, fields } = this.request
+    const asked = rules.response === undefined ? head : rules.response.apply(head)
+    if (!rules.sticky || this.kept === this.desk.sticky.valueOf(service, this.member!)) return asked
+    return [...asked, ...this.desk.sticky.setCookie(service, this.member!, fields[3]!)]
   }
 
   onData(chunk: Uint8Array): void {
@@ -314,9 +395,9 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     this.fail(code, detail)
   }
 
-  private fail(code: ErrorCode, detail: string): void {
+  private fail(code: ErrorCode, detail: string, retryAfterS?: number): void {
     this.finish()
-    this.answer.fail(code, detail)
+    this.answer.fail(code, detail, retryAfterS)
   }
 
   private maybeFinish(): void {

@@ -6,8 +6,10 @@ import type { Carry } from './carry.ts'
 import { Deadlines } from './deadlines.ts'
 import type { Directory } from './directory.ts'
 import { CarriedExchange, type ExchangeDesk } from './exchange.ts'
+import { Rates } from './rates.ts'
 import type { Registry } from './registry.ts'
 import type { Serving, ServingListener } from './serving.ts'
+import { Sticky } from './sticky.ts'
 import type { Workers } from './workers.ts'
 
 /** Requests that wait for an agent to come back. Each may hold 64 KiB, which is paid from the budget; in 5 s no more should come in than this. */
@@ -33,6 +35,8 @@ export class Gateway implements ExchangeDesk, ServingListener {
   readonly budget: Budget
   readonly directory: Directory
   readonly serving: Serving
+  readonly rates: Rates
+  readonly sticky: Sticky
   readonly heads: Deadlines
   readonly waiting: Deadlines
   readonly waitingMaxCount = WAITING_MAX_COUNT
@@ -50,6 +54,8 @@ export class Gateway implements ExchangeDesk, ServingListener {
     this.budget = environment.budget
     this.directory = options.directory
     this.serving = options.registry.serving
+    this.rates = new Rates(this.clock)
+    this.sticky = new Sticky(options.registry.serverSetup)
     this.workers = options.registry.workers
     this.heads = new Deadlines(this.clock, options.headTimeoutMs)
     this.waiting = new Deadlines(this.clock, options.agentWaitMs)

@@ -244,14 +244,14 @@ export class H1Turn implements Answer {
     this.done()
   }
 
-  fail(code: ErrorCode, detail: string): void {
+  fail(code: ErrorCode, detail: string, retryAfterS?: number): void {
     if (this.over) return
     this.over = true
     this.connection.ingress.report(this.uuid, code, detail)
     if (this.headSent) return void this.connection.socket.destroy()
     this.heldHead = undefined
     this.heldBody = []
-    const refusal = refuse(code, this.accept, this.uuid)
+    const refusal = refuse(code, this.accept, this.uuid, retryAfterS)
     const head = checkResponseHead(refusal.fields, false)
     if (typeof head === 'string') throw new Error(head)
     // A refused upgrade: see pass().

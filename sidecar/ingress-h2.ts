@@ -238,13 +238,13 @@ class H2Turn implements Answer {
     this.stream.resume()
   }
 
-  fail(code: ErrorCode, detail: string): void {
+  fail(code: ErrorCode, detail: string, retryAfterS?: number): void {
     if (this.over) return
     this.over = true
     this.report(this.uuid, code, detail)
     if (this.stream.destroyed) return
     if (this.stream.headersSent) return this.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
-    const refusal = refuse(code, this.accept, this.uuid)
+    const refusal = refuse(code, this.accept, this.uuid, retryAfterS)
     const raw = [...refusal.fields, ...this.agent(), 'content-length', String(refusal.body.length)]
     tell(raw, (named) => this.stream.respond(named, { ...NO_DATE, endStream: this.method === 'HEAD' }))
     if (this.method !== 'HEAD') this.stream.end(refusal.body)

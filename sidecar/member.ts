@@ -27,6 +27,8 @@ export class Member implements StreamEvents {
   readonly since: number
   /** What its agent says it serves. */
   claims: readonly string[] = []
+  /** Of which of that it says that its origin is not well. */
+  unhealthy: ReadonlySet<string> = new Set()
   /** What of that it may serve: the index's business (serving.ts). */
   serving: readonly string[] = []
   /** What its agent says of itself, if it does. */
@@ -49,6 +51,11 @@ export class Member implements StreamEvents {
     this.since = facts.since
     this.told = facts.session.terms.services
     this.onClaims = onClaims
+  }
+
+  /** Exchanges in flight. The streams that stand by themselves are no load. */
+  get load(): number {
+    return Math.max(0, this.session.streamCount - (this.control === undefined ? 0 : 1) - (this.status?.open === true ? 1 : 0))
   }
 
   /** Takes the control stream that the agent opened; false if it has one. */
@@ -110,11 +117,12 @@ export class Member implements StreamEvents {
   }
 
   private hear(message: ControlMessage): void {
-    if ('serves' in message) this.claim(message.serves)
+    if ('serves' in message) this.claim(message.serves, message.unhealthy)
   }
 
-  private claim(names: readonly string[]): void {
+  private claim(names: readonly string[], unhealthy: readonly string[] = []): void {
     this.claims = names
+    this.unhealthy = new Set(unhealthy)
     this.onClaims(this)
   }
 }

@@ -3,8 +3,8 @@ import { STATUS_CODES } from 'node:http'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
 import type { Fields } from '../protocol/stream.ts'
 
-/** What every 503 tells of when to come again. */
-const RETRY_AFTER_S = '5'
+/** What every 503 tells of when to come again, unless somebody knows better. */
+const RETRY_AFTER_S = 5
 
 export interface Refusal {
   readonly fields: Fields
@@ -12,7 +12,7 @@ export interface Refusal {
 }
 
 /** `accept`: the visitor's Accept field, '' if there is none. `uuid` is '-' where the request did not say one. */
-export function refuse(asked: ErrorCode, accept: string, uuid: string): Refusal {
+export function refuse(asked: ErrorCode, accept: string, uuid: string, retryAfterS?: number): Refusal {
   // A code that no visitor is meant to see says nothing of the inside either.
   const code = asked.status === 0 ? errors.gateway_fault : asked
   const title = STATUS_CODES[code.status] ?? 'Error'
@@ -24,7 +24,7 @@ export function refuse(asked: ErrorCode, accept: string, uuid: string): Refusal 
     'Cache-Control', 'no-store',
     'Proxy-Status', `postern; error=${code.proxyStatus}; details="${code.name}"`,
   ]
-  if (code.status === 503) fields.push('Retry-After', RETRY_AFTER_S)
+  if (code.status === 503 || retryAfterS !== undefined) fields.push('Retry-After', String(retryAfterS ?? RETRY_AFTER_S))
   return { fields, body }
 }
 

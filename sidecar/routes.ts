@@ -2,10 +2,14 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../protocol/clock.ts'
-import type { Directory, DirectoryListener, PresenceListener, ServiceEntry } from './directory.ts'
+import type { Directory, DirectoryListener, ServiceEntry } from './directory.ts'
+import { NOTHING_ASKED, policyFile } from './policy-file.ts'
+import type { Presence, PresenceListener } from './presence.ts'
 
 const MARK = '.mark'
 const PREFIXES = '@prefixes'
+const POLICY = '@policy-'
+const POLICY_NAME = /^@policy-[a-z0-9][a-z0-9-]{0,62}$/
 /** What becomes a file's name: nothing else ever does. */
 const HOST = /^(?:\+\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/
 /** A file's name has at most 255 bytes, and `@prefixes` is part of one. */
@@ -17,11 +21,15 @@ const RETRY_MS = 1_000
 
 export const isHost = (host: string): boolean => host.length <= HOST_MAX_BYTES && HOST.test(host)
 
+/** The host whose file it is, or whose prefixes. */
+const hostOf = (name: string): string => (name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name)
+
+const policyOf = ({ name, policy }: ServiceEntry): string | undefined => (policy === undefined ? undefined : policyFile(name, policy))
+
 export interface RoutesOptions {
   readonly runDir: string
   readonly directory: Directory
-  /** Does a session serve it? */
-  present(service: string): boolean
+  presence(service: string): Presence
   readonly clock: Clock
   /** After a start, what the last table called up stays up for so long: its agents are on their way. */
   readonly graceMs: number
@@ -83,11 +91,13 @@ export class Routes implements DirectoryListener, PresenceListener {
   serviceChanged(name: string, entry: ServiceEntry | undefined): void {
     const before = this.hostsOf.get(name) ?? []
     this.place(name, entry)
+    this.publishPolicy(name)
     for (const host of new Set([...before, ...(entry?.hosts ?? [])])) this.publish(host)
+    if (entry === undefined && this.opened) this.put(POLICY + name, undefined)
   }
 
-  presenceChanged(service: string, present: boolean): void {
-    if (present) this.expected.delete(service)
+  presenceChanged(service: string, presence: Presence): void {
+    if (presence !== 'away') this.expected.delete(service)
     this.touch(service)
   }
 
@@ -112,16 +122,31 @@ export class Routes implements DirectoryListener, PresenceListener {
     }
   }
 
-  // The prefix file first: a main file with the flag never stands without it.
+  // Before the routes: whoever finds a route of today finds the policy of today. Where none is asked for any more, what says so stays for those who read
+  // the route of before.
+  private publishPolicy(name: string): void {
+    const service = this.options.directory.service(name)
+    if (!this.opened || this.stopped || service === undefined) return
+    const text = policyOf(service)
+    if (text !== undefined || this.written.has(POLICY + name)) this.put(POLICY + name, text ?? NOTHING_ASKED)
+  }
+
   private publish(host: string): void {
     if (!this.opened || this.stopped) return
+    // A route must not say more than its policy on the disk: both are tried again together.
+    if ([...(this.byHost.get(host) ?? [])].some((name) => this.failed.has(POLICY + name))) this.failed.add(host)
+    else this.publishRoutes(host)
+  }
+
+  // The prefix file first: a main file with the flag never stands without it.
+  private publishRoutes(host: string): void {
     const routes: { prefix: string; line: (more: string) => string }[] = []
     for (const name of [...(this.byHost.get(host) ?? [])].sort()) {
       const service = this.options.directory.service(name)
       if (service === undefined) continue
-      const state = this.options.present(name) || this.expected.has(name) ? 'up' : 'away'
+      const state = this.stateOf(service)
       const line = (more: string): string => {
-        const flags = `${service.conceal ? 'c' : ''}${more}`
+        const flags = `${service.conceal ? 'c' : ''}${policyOf(service) === undefined ? '' : 'y'}${more}`
         return `1 ${state} ${service.trailers ? 'h2' : 'h1'} ${name} ${flags === '' ? '-' : flags}`
       }
       for (const prefix of service.prefixes) routes.push({ prefix, line })
@@ -138,6 +163,12 @@ export class Routes implements DirectoryListener, PresenceListener {
     if (below.length > 0) this.put(host + PREFIXES, `${below.map(({ prefix, line }) => `${prefix} ${line('')}`).join('\n')}\n`)
     this.put(host, `${root?.line(flag) ?? `1 none h1 - ${flag}`}\n`)
     if (below.length === 0) this.put(host + PREFIXES, undefined)
+  }
+
+  private stateOf({ name, policy }: ServiceEntry): Presence | 'off' {
+    if (policy?.state === 'off') return 'off'
+    const presence = this.options.presence(name)
+    return presence === 'away' && this.expected.has(name) ? 'up' : presence
   }
 
   private put(name: string, content: string | undefined): void {
@@ -195,6 +226,7 @@ export class Routes implements DirectoryListener, PresenceListener {
     mkdirSync(this.folder, { recursive: true, mode: 0o755 })
     this.readLast()
     this.opened = true
+    for (const name of this.hostsOf.keys()) this.publishPolicy(name)
     for (const host of this.byHost.keys()) this.publish(host)
   }
 
@@ -202,8 +234,7 @@ export class Routes implements DirectoryListener, PresenceListener {
     if (this.swept) return
     let fault: Error | undefined
     for (const name of readdirSync(this.folder)) {
-      const host = name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name
-      if (name === MARK || this.byHost.has(host)) continue
+      if (name === MARK || this.isOurs(name)) continue
       try {
         rmSync(join(this.folder, name), { force: true, recursive: true })
         this.written.delete(name)
@@ -215,6 +246,12 @@ export class Routes implements DirectoryListener, PresenceListener {
     this.swept = true
   }
 
+  private isOurs(name: string): boolean {
+    if (!name.startsWith(POLICY)) return this.byHost.has(hostOf(name))
+    const service = this.options.directory.service(name.slice(POLICY.length))
+    return service !== undefined && policyOf(service) !== undefined
+  }
+
   private trouble(error: Error): void {
     if (!this.troubled) this.options.onTrouble(error)
     this.troubled = true
@@ -223,20 +260,27 @@ export class Routes implements DirectoryListener, PresenceListener {
       this.stopRetry = undefined
       for (const name of [...this.failed]) {
         if (name === MARK) this.failed.delete(name)
-        else this.publish(name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name)
+        else if (name.startsWith(POLICY)) this.retryPolicy(name)
+        else this.publish(hostOf(name))
       }
       this.advance()
     })
+  }
+
+  private retryPolicy(name: string): void {
+    const service = name.slice(POLICY.length)
+    if (this.options.directory.service(service) === undefined) this.put(name, undefined)
+    else this.publishPolicy(service)
   }
 
   // What a process before this one left: names, contents, and which services were up.
   private readLast(): void {
     for (const entry of readdirSync(this.folder, { withFileTypes: true })) {
       const { name } = entry
-      if (!entry.isFile() || !isHost(name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name)) continue
+      if (!entry.isFile() || !(POLICY_NAME.test(name) || isHost(hostOf(name)))) continue
       const content = readFileSync(join(this.folder, name), 'latin1')
       this.written.set(name, content)
-      for (const [, service] of content.matchAll(/(?:^|\s)1 up h[12] ([a-z0-9][a-z0-9-]{0,62}) /g)) this.expected.add(service!)
+      for (const [, service] of content.matchAll(/(?:^|\s)1 (?:up|unhealthy) h[12] ([a-z0-9][a-z0-9-]{0,62}) /g)) this.expected.add(service!)
     }
   }
 }

@@ -64,7 +64,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   const routes = new Routes({
     runDir: settings.run_dir,
     directory,
-    present: (service) => registry.serving.present(service),
+    presence: (service) => registry.serving.presence(service),
     clock: environment.clock,
     graceMs: settings.grace_ms,
     onTrouble: (error) => (error === undefined ? log.info('routes_written_again') : log.error('routes_not_written', { detail: error.message })),

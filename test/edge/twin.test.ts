@@ -3,6 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type ErrorCode, errors } from '../../protocol/errors.ts'
+import { policyFile } from '../../sidecar/policy-file.ts'
 import { refuse } from '../../sidecar/refusal.ts'
 import { type Binary, missing, startNginx } from '../harness/nginx.ts'
 import { until } from '../harness/until.ts'
@@ -16,7 +17,7 @@ const BIG = `X: ${'x'.repeat(70_000)}`
 /** What is asked for, with which of nginx's own refusals it is answered. */
 const ASKED: readonly (readonly [string, string, ErrorCode])[] = [
   ['[::1]', 'A: b', errors.bad_request], ['unknown.test', 'A: b', errors.no_service], ['away.test', 'A: b', errors.service_away], ['broken.test', 'A: b', errors.no_route_table], ['up.test', 'A: b', errors.gateway_away],
-  ['up.test', BIG, errors.head_too_large],
+  ['up.test', BIG, errors.head_too_large], ['off.test', 'A: b', errors.service_off], ['unhealthy.test', 'A: b', errors.origin_unhealthy], ['denied.test', 'A: b', errors.source_denied],
 ]
 /** What `return` in nginx, or every connection of nginx's, adds. */
 const OF_NGINX = /^(?:server|date|connection|content-length): /i
@@ -44,6 +45,9 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
     stand.route('away.test', '1 away h1 away -\n')
     stand.route('broken.test', '?\n')
     stand.route('up.test', '1 up h1 up -\n')
+    for (const state of ['off', 'unhealthy']) stand.route(`${state}.test`, `1 ${state} h1 it -\n`)
+    stand.route('@policy-denied', policyFile('denied', { sources: { allow: [] } })!)
+    stand.route('denied.test', '1 up h1 denied y\n')
     const server = `large_client_header_buffers 4 64k; error_page 494 =431 @postern_refuse; include EDGE/postern-server.conf; location / { try_files "" @postern; }`
     const nginx = await startNginx(t, { runDir: stand.runDir, binary, server, expected: [/connect\(\) to unix:.* failed/] })
     for (const [host, line, code] of ASKED) await compare(t, nginx.port, host, line, code)

@@ -19,6 +19,7 @@ import type { Answer, Exchange } from '../../sidecar/carry.ts'
 import type { AgentEntry, Directory, DirectoryListener, ServiceEntry } from '../../sidecar/directory.ts'
 import { Gateway, GATEWAY_TIMES } from '../../sidecar/gateway.ts'
 import { HttpChannels } from '../../sidecar/http-channels.ts'
+import type { ServicePolicy } from '../../sidecar/policy.ts'
 import { Registry } from '../../sidecar/registry.ts'
 import { Strangers } from '../../sidecar/strangers.ts'
 import { until } from '../harness/until.ts'
@@ -56,8 +57,8 @@ class Settings implements Directory {
     else this.agentEntries.set(id, entry)
     for (const listener of this.listeners) listener.agentChanged(id, entry)
   }
-  setService(name: string, hosts: readonly string[] | undefined): void {
-    const entry = hosts === undefined ? undefined : { name, hosts, prefixes: ['/'], conceal: false, trailers: false }
+  setService(name: string, hosts: readonly string[] | undefined, policy: ServicePolicy = {}): void {
+    const entry = hosts === undefined ? undefined : { name, hosts, prefixes: ['/'], conceal: false, trailers: false, policy }
     if (entry === undefined) this.serviceEntries.delete(name)
     else this.serviceEntries.set(name, entry)
     for (const listener of this.listeners) listener.serviceChanged(name, entry)
@@ -110,6 +111,9 @@ interface Ask {
   /** For an upgrade. */
   readonly protocol: string
   readonly worker: number
+  readonly address: string
+  /** Beside the pseudo-fields. */
+  readonly fields: Fields
 }
 
 export class Rig {
@@ -149,7 +153,7 @@ export class Rig {
         refused: (peer, code) => this.notes.push(`refused ${peer} ${code.name}`),
       },
     })
-    this.registry.serving.listenPresence({ presenceChanged: (service, present) => this.presence.push(`${service} ${present ? 'up' : 'away'}`) })
+    this.registry.serving.listenPresence({ presenceChanged: (service, presence) => this.presence.push(`${service} ${presence}`) })
     this.gateway = new Gateway({ environment: this.environment, directory: this.directory, registry: this.registry, ...GATEWAY_TIMES, ...options.gatewayTimes })
     if (options.settled !== false) this.leapMs = times.graceMs
     // As nginx's connections are taken, though it listens on a port: agents dial a port.
@@ -216,7 +220,7 @@ export class Rig {
   }
 
   ask(service: string, change: Partial<Ask> = {}): Asked {
-    return new Asked(this.gateway, service, { method: 'GET', body: Buffer.alloc(0), complete: true, reads: true, protocol: '', worker: 0, ...change })
+    return new Asked(this.gateway, service, { method: 'GET', body: Buffer.alloc(0), complete: true, reads: true, protocol: '', worker: 0, address: '192.0.2.1', fields: [], ...change })
   }
 
   private stop(): void {
@@ -285,16 +289,19 @@ export class Asked implements Answer {
   body = Buffer.alloc(0)
   status = 0
   trailers: Fields = NO_FIELDS
+  /** Of the final head. */
+  fields: Fields = NO_FIELDS
   failure: ErrorCode | undefined
   detail = ''
+  retryAfterS: number | undefined
   drains = 0
   private readonly reads: boolean
 
-  constructor(gateway: Gateway, service: string, { method, body, complete, reads, protocol, worker }: Ask) {
+  constructor(gateway: Gateway, service: string, { method, body, complete, reads, protocol, worker, address, fields: more }: Ask) {
     this.reads = reads
-    const fields = [':method', method, ':scheme', 'http', ':authority', `${service}.localhost`, ':path', '/', ...(protocol === '' ? [] : [':protocol', protocol])]
+    const fields = [':method', method, ':scheme', 'http', ':authority', `${service}.localhost`, ':path', '/', ...(protocol === '' ? [] : [':protocol', protocol]), ...more]
     // The answer may come before carry() returns: nothing here needs the exchange before then.
-    this.exchange = gateway.carry({ uuid: this.uuid, service, fields, worker }, body, complete, this)
+    this.exchange = gateway.carry({ uuid: this.uuid, service, fields, address, worker }, body, complete, this)
   }
 
   interim(fields: Fields): void {
@@ -302,6 +309,7 @@ export class Asked implements Answer {
   }
   head(fields: Fields, body: Uint8Array, ended: boolean): void {
     this.status = Number(fields[1])
+    this.fields = fields
     this.events.push(`head ${String(fields[1])}`)
     this.data(body)
     if (ended) this.events.push('end')
@@ -315,8 +323,9 @@ export class Asked implements Answer {
     this.trailers = trailers
     this.events.push('end')
   }
-  fail(code: ErrorCode, detail: string): void {
+  fail(code: ErrorCode, detail: string, retryAfterS?: number): void {
     this.failure = code
+    this.retryAfterS = retryAfterS
     this.detail = detail
     this.events.push(`fail ${code.name}`)
   }

@@ -7,13 +7,14 @@ import { join } from 'node:path'
 import t from 'tap'
 import type { ServiceEntry } from '../../sidecar/directory.ts'
 import { Known } from '../../sidecar/known.ts'
+import type { Presence } from '../../sidecar/presence.ts'
 import { Routes } from '../../sidecar/routes.ts'
 
 const service = (name: string, hosts: string[], more: Partial<ServiceEntry> = {}): ServiceEntry => ({ name, hosts, prefixes: ['/'], conceal: false, trailers: false, ...more })
 
 function rig(runDir: string, services: ServiceEntry[]) {
   const known = new Known([], services)
-  const serving = new Set<string>()
+  const serving = new Map<string, Presence>()
   const troubles: (string | undefined)[] = []
   let timers: (() => void)[] = []
   const clock = {
@@ -24,7 +25,7 @@ function rig(runDir: string, services: ServiceEntry[]) {
       return () => void (timers = timers.filter((one) => one !== then))
     },
   }
-  const routes = new Routes({ runDir, directory: known, present: (name) => serving.has(name), clock, graceMs: 1, onTrouble: (error) => troubles.push(error?.message), random: randomBytes })
+  const routes = new Routes({ runDir, directory: known, presence: (name) => serving.get(name) ?? 'away', clock, graceMs: 1, onTrouble: (error) => troubles.push(error?.message), random: randomBytes })
   routes.start()
   const read = (name: string) => readFileSync(join(runDir, 'routes', name), 'latin1')
   const fire = () => {
@@ -32,10 +33,10 @@ function rig(runDir: string, services: ServiceEntry[]) {
     timers = []
     for (const then of due) then()
   }
-  const serve = (name: string, present: boolean) => {
-    if (present) serving.add(name)
-    else serving.delete(name)
-    routes.presenceChanged(name, present)
+  const serve = (name: string, presence: Presence | boolean) => {
+    const now = presence === true ? 'up' : presence === false ? 'away' : presence
+    serving.set(name, now)
+    routes.presenceChanged(name, now)
   }
   return { known, routes, troubles, read, fire, serve }
 }
