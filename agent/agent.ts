@@ -1,22 +1,20 @@
 // The agent as a library: gets a session with its gateway by the best way there is, keeps it, and serves its services over it.
 import type { Environment } from '../protocol/environment.ts'
-import { type ErrorCode, errors } from '../protocol/errors.ts'
+import type { ErrorCode } from '../protocol/errors.ts'
 import type { Join } from '../protocol/join.ts'
 import { INSTANCE_ID_BYTES, type Policy } from '../protocol/messages.ts'
 import { ready } from '../protocol/opaque.ts'
-import type { Refusal, Session, SessionEvents } from '../protocol/session.ts'
-import type { StatusSaid } from '../protocol/status.ts'
-import { type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
+import type { Refusal, Session } from '../protocol/session.ts'
 import { Backoff } from './backoff.ts'
 import { type Candidate, listCandidates } from './candidates.ts'
-import { Channels, type ChannelState, CLIMB_TIMES, type ClimbTimes } from './channels.ts'
-import { AgentControl } from './control.ts'
+import type { ChannelState } from './channels.ts'
+import { CLIMB_TIMES, type ClimbTimes } from './climb.ts'
 import { enter, FINAL } from './enter.ts'
 import type { AgentEvent } from './events.ts'
 import { Memory } from './memory.ts'
 import { Offering, type Served, type Services } from './offering.ts'
 import { race, type Racer, type Winner } from './race.ts'
-import { AgentStatus } from './status-stream.ts'
+import { Serving } from './serving.ts'
 
 export interface AgentOptions {
   readonly join: Join
@@ -71,13 +69,7 @@ export class Agent {
   private readonly offering: Offering
   private readonly backoff: Backoff
   private readonly instance: Buffer
-  private session: Session | undefined
-  private channels: Channels | undefined
-  private control: AgentControl | undefined
-  private status: AgentStatus | undefined
-  private servesSince = 0
-  /** What was last said of what is served: a push that changes nothing here is no event. */
-  private told = ''
+  private serving: Serving | undefined
   private state: State = 'new'
   /** Takes back what the state waits for. */
   private cancel: () => void = nothing
@@ -100,20 +92,15 @@ export class Agent {
   }
 
   get now(): AgentState {
-    const serving = this.state === 'serving'
+    const serving = this.state === 'serving' ? this.serving : undefined
     return {
       state: this.state,
-      session: serving ? this.session!.id : null,
-      age_ms: serving ? this.options.environment.clock.now() - this.servesSince : null,
-      services: serving ? this.offering.served : [],
+      session: serving?.session.id ?? null,
+      age_ms: serving?.ageMs ?? null,
+      services: serving === undefined ? [] : this.offering.served,
       exchanges: this.active,
-      channels: serving ? this.channels!.states : [],
+      channels: serving?.channelStates ?? [],
     }
-  }
-
-  private get said(): StatusSaid {
-    const { channels, exchanges } = this.now
-    return { channels: channels.map(({ kind, way, round_trip_ms, lanes }) => ({ kind, way, round_trip_ms, lanes })), exchanges }
   }
 
   async start(): Promise<void> {
@@ -126,7 +113,7 @@ export class Agent {
     if (this.state !== 'closed' && !this.draining) {
       this.draining = true
       this.options.onEvent({ event: 'draining', exchanges: this.active })
-      this.session?.drain()
+      this.serving?.session.drain()
       await this.whenIdle()
     }
     await this.close()
@@ -135,16 +122,14 @@ export class Agent {
   /** Ends the session and breaks what is under way. */
   async close(): Promise<void> {
     if (!this.become('closed')) return
-    this.leaveSession()
-    this.session?.end(errors.draining, 'the agent was closed')
+    this.serving?.close()
     await this.offering.close()
     this.options.onEvent({ event: 'closed' })
   }
 
-  /** Is nothing under way: neither at an origin, nor in a stream whose last bytes have not left? Standing streams do not count. */
+  /** Is nothing under way: neither at an origin, nor in a stream whose last bytes have not left? */
   private get idle(): boolean {
-    if (this.active > 0) return false
-    return this.session === undefined || this.session.ended || this.session.streamCount <= (this.status?.open === true ? 2 : 1)
+    return this.active === 0 && this.serving?.idle !== false
   }
 
   private async whenIdle(): Promise<void> {
@@ -207,64 +192,14 @@ export class Agent {
 
   private begin(session: Session, winner: Winner): void {
     if (!this.become('serving')) return
-    const { climb = CLIMB_TIMES, environment, onEvent } = this.options
-    this.session = session
-    this.servesSince = environment.clock.now()
-    const onChange = (): void => this.status?.changed()
-    this.channels = new Channels(session, winner, { racer: this.racer, candidates: this.candidates, memory: this.memory, backoff: this.backoff, climb, tell: onEvent, onChange })
-    session.events = { ...this.channels.events, ...this.eventsOf(session) }
-    this.offering.allow(session.terms.services)
-    const { kind } = winner.candidate
-    const serves = this.draining ? [] : this.offering.served.map(({ name }) => name)
-    const uuid = (): string => environment.random(16).toString('hex')
-    this.control = new AgentControl(session, uuid(), serves, (services) => {
-      this.offering.allow(services)
-      this.control?.say(this.offering.served.map(({ name }) => name))
-      this.tellServing(session, kind)
-    })
-    this.status = new AgentStatus(session, uuid(), () => this.said)
-    if (this.draining) session.drain()
-    this.tellServing(session, kind)
-  }
-
-  private tellServing(session: Session, channel: string): void {
-    const { onEvent, join } = this.options
-    const services = this.offering.served
-    const unwanted = this.offering.unwanted
-    const told = `${session.id} ${JSON.stringify([services, unwanted])}`
-    if (told === this.told) return
-    this.told = told
-    if (unwanted.length > 0) onEvent({ event: 'not_allowed', services: unwanted })
-    if (services.length === 0) onEvent({ event: 'nothing_to_serve', gateway: join.url })
-    else onEvent({ event: 'serving', gateway: join.url, channel, session: session.id, services })
-  }
-
-  private eventsOf(session: Session): Pick<SessionEvents, 'onOpen' | 'onPeerDrain' | 'onEnd'> {
-    return {
-      onOpen: (opening, stream) => this.take(opening, stream),
-      onPeerDrain: () => this.options.onEvent({ event: 'gateway_drains' }),
-      onEnd: (code, detail) => {
-        if (this.session === session && this.state === 'serving') this.ended(code, detail)
-      },
+    const { climb = CLIMB_TIMES, join, onEvent } = this.options
+    const { backoff, candidates, memory, offering, racer } = this
+    const onEnd = (code: ErrorCode, detail: string, livedMs: number): void => {
+      backoff.lost(livedMs)
+      if (FINAL.has(code)) return this.refused({ code, detail })
+      if (this.become('waiting')) this.seekIn(backoff.nextMs())
     }
-  }
-
-  private ended(code: ErrorCode, detail: string): void {
-    this.leaveSession()
-    this.backoff.lost(this.options.environment.clock.now() - this.servesSince)
-    if (FINAL.has(code)) return this.refused({ code, detail })
-    if (this.channels?.detached !== true) this.options.onEvent({ event: 'lost', reason: detail })
-    if (this.become('waiting')) this.seekIn(this.backoff.nextMs())
-  }
-
-  private leaveSession(): void {
-    this.channels?.close()
-    this.status?.close()
-  }
-
-  private take(opening: Opening, stream: Stream): StreamEvents | ErrorCode {
-    if (opening.kind !== StreamKind.exchange) return errors.refused
-    return this.offering.take(opening, stream)
+    this.serving = new Serving(session, winner, this.draining, { gateway: join.url, offering, onEvent, onEnd, racer, candidates, memory, backoff, climb })
   }
 }
 

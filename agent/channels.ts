@@ -5,6 +5,7 @@ import type { Refusal, Session, SessionEvents } from '../protocol/session.ts'
 import type { ChannelSaid } from '../protocol/status.ts'
 import type { Backoff } from './backoff.ts'
 import { type Candidate, candidateText, wayName } from './candidates.ts'
+import { Climb, type ClimbTimes } from './climb.ts'
 import type { Memory } from './memory.ts'
 import { type Failure, race, type Racer, type Winner } from './race.ts'
 
@@ -13,15 +14,6 @@ export type ChannelEvent =
   | { readonly event: 'resumed'; readonly session: string; readonly channel: string }
   | { readonly event: 'moved'; readonly from: string; readonly to: string; readonly why: string }
   | { readonly event: 'failed'; readonly reason: Failure['reason'] | 'login'; readonly detail: string; readonly retryMs: number }
-
-/** When it looks for something better than what it has: at first after so long, then after twice as long each time. */
-export interface ClimbTimes {
-  readonly firstMs: number
-  readonly mostMs: number
-}
-
-/** Soon enough that whoever walked out of a bad network notices, seldom enough that a network that forbids something is not asked all day. */
-export const CLIMB_TIMES: ClimbTimes = { firstMs: 30_000, mostMs: 600_000 }
 
 export interface ChannelsOptions {
   readonly racer: Racer
@@ -64,9 +56,8 @@ export class Channels {
   private inUse: Candidate
   /** Why a channel is sought. Empty: the session has fewer than it may have. */
   private why = ''
-  private climbMs: number
+  private readonly climb: Climb
   private cancelWait: (() => void) | undefined
-  private cancelClimb: (() => void) | undefined
   private settling = false
   /** Lanes on their way to other channels that there are. */
   private readonly moving = new Set<number>()
@@ -76,7 +67,7 @@ export class Channels {
     this.session = session
     this.options = options
     this.inUse = first.candidate
-    this.climbMs = options.climb.firstMs
+    this.climb = new Climb({ times: options.climb, racer: options.racer, better: () => this.better(), found: (winner) => this.climbed(winner) })
     this.events = {
       onDetached: (reason) => this.lostAll(reason),
       onAttached: () => undefined,
@@ -101,7 +92,7 @@ export class Channels {
   close(): void {
     this.over = true
     this.cancelWait?.()
-    this.cancelClimb?.()
+    this.climb.stop()
     for (const { cancel } of this.races) cancel()
   }
 
@@ -130,7 +121,7 @@ export class Channels {
     const missing = this.session.rides.length - this.all('opening', 'carrying').length - this.races.size
     if (missing > 0 && this.cancelWait === undefined) for (let i = 0; i < missing && this.races.size < RACES_MAX_COUNT; i++) this.seek()
     else if (missing <= 0) this.giveHomes(true)
-    this.watchForBetter()
+    this.climb.watch(this.all('carrying').some((held) => this.rank(held) > 0))
     this.options.onChange()
   }
 
@@ -302,35 +293,18 @@ export class Channels {
 
   // --- climbing -------------------------------------------------------------------------------------------------------
 
-  private rank = ({ candidate }: { readonly candidate: Candidate }): number => this.options.candidates.indexOf(candidate)
-
-  private watchForBetter(): void {
-    const { climb, racer } = this.options
-    if (this.all('carrying').every((held) => this.rank(held) === 0)) {
-      this.cancelClimb?.()
-      this.cancelClimb = undefined
-      this.climbMs = climb.firstMs
-    } else this.cancelClimb ??= racer.environment.clock.later(this.climbMs, () => this.lookForBetter())
+  private rank({ candidate }: { readonly candidate: Candidate }): number {
+    return this.options.candidates.indexOf(candidate)
   }
 
-  private lookForBetter(): void {
-    const { candidates, climb, memory, racer } = this.options
-    const worst = Math.max(0, ...this.all('carrying').map(this.rank))
-    const better = candidates.slice(0, worst).filter((candidate) => !memory.shuns(candidate))
-    const over = (climbMs: number): void => {
-      this.cancelClimb = undefined
-      this.climbMs = climbMs
-      this.changed()
-    }
-    const inVain = Math.min(2 * this.climbMs, climb.mostMs)
-    // Whatever is shunned is so for minutes only; to see whether it still is costs nothing.
-    if (better.length === 0) return over(this.climbMs)
-    this.cancelClimb = race(better, racer, (outcome) => {
-      if ('reason' in outcome) return over(inVain)
-      over(climb.firstMs)
-      this.why = `${outcome.candidate.kind} works again`
-      this.take(outcome, this.all('carrying').filter((held) => this.rank(held) > this.rank(outcome)))
-    })
+  private better(): Candidate[] {
+    const worst = Math.max(0, ...this.all('carrying').map((held) => this.rank(held)))
+    return this.options.candidates.slice(0, worst).filter((candidate) => !this.options.memory.shuns(candidate))
+  }
+
+  private climbed(winner: Winner): void {
+    this.why = `${winner.candidate.kind} works again`
+    this.take(winner, this.all('carrying').filter((held) => this.rank(held) > this.rank(winner)))
   }
 }
 
