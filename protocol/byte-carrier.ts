@@ -2,6 +2,12 @@
 import type { Carrier } from './channel.ts'
 import { LENGTH_BYTES, MessageReader } from './message-reader.ts'
 
+/**
+ * Messages that may still be sent while the socket is full: a lane that moves sends all its records again, and heartbeats are answered.
+ * A peer that asks for more answers than this and reads none is cut off; each costs us some 250 bytes.
+ */
+const SENT_WHILE_FULL_MAX_COUNT = 65_536
+
 /** What it needs of a socket: a part of Node's Duplex. */
 export interface ByteSocket {
   readonly writableLength: number
@@ -34,6 +40,7 @@ export class ByteCarrier implements Carrier {
   private readonly queueMaxBytes: number
   private readonly reader = new MessageReader()
   private waits = false
+  private sentWhileFull = 0
   private closing = false
   private closed = false
 
@@ -62,7 +69,9 @@ export class ByteCarrier implements Carrier {
     this.socket.write(length)
     this.socket.write(message)
     this.socket.uncork()
+    // Once full it is full until onDrain: a small message sent meanwhile takes nothing back, or nobody would ever be told.
     if (this.socket.writableLength >= this.queueMaxBytes) this.waits = true
+    if (this.waits && ++this.sentWhileFull > SENT_WHILE_FULL_MAX_COUNT) this.abort()
     return !this.waits
   }
 
@@ -89,6 +98,7 @@ export class ByteCarrier implements Carrier {
   }
 
   private drained(): void {
+    this.sentWhileFull = 0
     if (!this.waits || this.closing || this.closed) return
     this.waits = false
     this.onDrain()

@@ -118,6 +118,17 @@ for (const [name, kind] of Object.entries(KINDS)) {
     t.ok(gateway.messages.every((each) => each.equals(message)))
   })
 
+  t.test(`${name}: a peer that takes nothing, however much it asks for, is cut off`, async (t) => {
+    const rig = await startRig(t, kind)
+    const { gateway } = await rig.join()
+    rig.link.stall()
+    while (gateway.carrier.send(Buffer.alloc(60_000)));
+    const answer = Buffer.alloc(6)
+    for (let i = 0; i < 70_000; i++) gateway.carrier.send(answer)
+    await until('it is cut off', () => gateway.closed.length > 0)
+    t.equal(gateway.closed.length, 1)
+  })
+
   t.test(`${name}: a message beyond the bound closes the channel`, async (t) => {
     const { agent, gateway } = await (await startRig(t, kind)).join()
     agent.carrier.send(Buffer.alloc(MESSAGE_MAX_BYTES + 1))
