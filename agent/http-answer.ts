@@ -66,7 +66,8 @@ export class HttpAnswer implements Dispatcher.DispatchHandler {
     const { type, mayBeEmpty } = this.expectation
     const encoding = headers['content-encoding'] ?? 'identity'
     if (encoding !== 'identity') return this.refuse(controller, this.refusal(`packed on the way (${String(encoding)})`))
-    if ((status === 204 && mayBeEmpty) || (status === 200 && this.type === type)) return
+    if (status === 204 && mayBeEmpty) return
+    if (status === 200 && this.type === type) return this.isMeasured ? undefined : this.refuse(controller, this.refusal('of a length that nobody told'))
     if (this.type === REFUSAL_TYPE) this.reason = ''
     else this.refuse(controller, this.refusal(''))
   }
@@ -80,7 +81,7 @@ export class HttpAnswer implements Dispatcher.DispatchHandler {
 
   onResponseEnd(): void {
     if (this.reason !== undefined) this.end(this.refusal(this.reason.split('\n', 1)[0]!.replaceAll(/[^ -~]/g, '?')))
-    else this.end(this.isCut ? this.refusal('cut short') : undefined)
+    else this.end(undefined)
   }
 
   onResponseError(_controller: Dispatcher.DispatchController, error: NodeJS.ErrnoException): void {
@@ -94,10 +95,9 @@ export class HttpAnswer implements Dispatcher.DispatchHandler {
     return String(this.headers['content-type']).split(';', 1)[0]!.trim().toLowerCase()
   }
 
-  /** An answer whose length nobody told may have lost its end without anybody knowing. */
-  private get isCut(): boolean {
-    if (this.status === 204 || this.expectation.stays || this.headers['transfer-encoding'] !== undefined) return false
-    return this.headers['content-length'] !== String(this.bytes)
+  /** One whose length nobody told may lose its end without anybody knowing. */
+  private get isMeasured(): boolean {
+    return this.expectation.stays || this.headers['transfer-encoding'] !== undefined || this.headers['content-length'] !== undefined
   }
 
   // What there is of the answer is of no use: the connection goes with it.

@@ -1,9 +1,11 @@
 // The agent's end of an http channel, whatever brings its messages down: one POST at a time with all that waits, each with its proof (SPEC §14).
 import type { Carrier } from '../protocol/channel.ts'
 import type { ChannelProof } from '../protocol/channel-proof.ts'
-import { encodeField, hashOf, NO_BODY_HASH, NO_MAC, readBody, Resource, WaitingMessages } from '../protocol/http-channel.ts'
+import { encodeField, hashOf, NO_BODY_HASH, NO_MAC, Resource, WaitingMessages } from '../protocol/http-channel.ts'
+import { MessageReader } from '../protocol/message-reader.ts'
 import { SOCKET_QUEUE_MAX_BYTES } from './channel-dial.ts'
 import type { Ask, HttpRequests } from './http-requests.ts'
+import { PostSize } from './post-size.ts'
 
 /** How long what was sent before a close may take to leave. */
 const CLOSE_TIMEOUT_MS = 5_000
@@ -21,6 +23,8 @@ export abstract class HttpCarrier implements Carrier {
   protected closed = false
   private readonly id: string
   private readonly waiting = new WaitingMessages()
+  private readonly reader = new MessageReader()
+  private readonly postSize = new PostSize()
   private readonly counters = { GET: 0, POST: 0 }
   private proof: ChannelProof | undefined
   private posting = false
@@ -68,14 +72,20 @@ export abstract class HttpCarrier implements Carrier {
     return body === undefined ? ask : { ...ask, body }
   }
 
-  /** A body came down. */
-  protected received(body: Buffer): void {
-    const isOpen = (): boolean => !this.closing && !this.closed
-    const wrong = readBody(body, (message) => {
-      if (isOpen()) this.onMessage(message)
-      return isOpen()
-    })
-    if (wrong !== undefined) this.gone(wrong)
+  /** A part of a body came down. */
+  protected received(part: Buffer): void {
+    this.reader.push(part)
+    while (!this.closing && !this.closed) {
+      const message = this.reader.next()
+      if (message === undefined) return
+      if (typeof message === 'number') return this.gone(`a message of ${String(message)} bytes`)
+      this.onMessage(message)
+    }
+  }
+
+  /** That was the last part of it. */
+  protected bodyEnded(): void {
+    if (this.reader.amid && !this.closing) this.gone('a body that ends within a message')
   }
 
   protected gone(reason: string): void {
@@ -105,8 +115,11 @@ export abstract class HttpCarrier implements Carrier {
       return
     }
     this.posting = true
-    this.requests.whole('up', this.next('POST', this.waiting.take()), undefined, true, (outcome) => {
+    const body = this.waiting.take(this.postSize.bytes)
+    const began = performance.now()
+    this.requests.whole('up', this.next('POST', body), undefined, true, (outcome) => {
       if ('reason' in outcome) return this.gone(outcome.detail)
+      this.postSize.took(body.length, performance.now() - began)
       this.posting = false
       this.flush()
     })

@@ -71,19 +71,15 @@ export class HttpRequests {
   /** Asks for an answer that comes whole, empty where that may be. `type`: what it is to be, if it is to be anything. */
   whole(connection: 'down' | 'up', ask: Ask, type: string | undefined, mayBeEmpty: boolean, done: (outcome: Buffer | DialFailure) => void): void {
     const chunks: Buffer[] = []
-    this.dispatch(connection, ask, { type, mayBeEmpty, stays: false }, {
+    this.ask(connection, ask, { type, mayBeEmpty, stays: false }, {
       onLeave: nothing,
       onData: (chunk) => void chunks.push(chunk),
       onOver: (failure) => done(failure ?? (chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks))),
     })
   }
 
-  /** Asks for an answer that stays. */
-  stream(ask: Ask, type: string, events: AnswerEvents): void {
-    this.dispatch('down', ask, { type, mayBeEmpty: false, stays: true }, events)
-  }
-
-  private dispatch(connection: 'down' | 'up', { method, resource, field, body }: Ask, expectation: Expectation, events: AnswerEvents): void {
+  /** Asks for an answer that is of use part by part. */
+  ask(connection: 'down' | 'up', { method, resource, field, body }: Ask, expectation: Expectation, events: AnswerEvents): void {
     const headers: Record<string, string> = { ...this.fields, accept: expectation.type ?? '*/*' }
     if (field !== undefined) headers[CHANNEL_FIELD] = field
     if (body !== undefined) headers['content-type'] = MESSAGES_TYPE

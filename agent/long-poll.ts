@@ -4,29 +4,35 @@ import type { Dial } from './channel-dial.ts'
 import { HttpCarrier } from './http-carrier.ts'
 import { HttpRequests } from './http-requests.ts'
 
-/** A gateway waits long before it says nothing; whatever says it sooner than this, twice, would be asked for ever. */
+/** A gateway waits long before it says nothing; whatever says it sooner than this, twice in a row, would be asked for ever. */
 const EMPTY_ANSWER_MIN_MS = 1_000
 
 class LongPollCarrier extends HttpCarrier {
   readonly kind = 'long-poll'
-  private hasty = false
+  private wasHasty = false
 
   poll(): void {
     const askedAt = performance.now()
-    this.requests.whole('down', this.next('GET'), MESSAGES_TYPE, true, (outcome) => {
-      if ('reason' in outcome) return this.gone(outcome.detail)
-      if (outcome.length === 0 && this.isHasty(askedAt)) return this.gone('polls are answered with nothing at once')
-      if (outcome.length > 0) this.received(outcome)
-      if (!this.closed) this.poll()
+    let isEmpty = true
+    this.requests.ask('down', this.next('GET'), { type: MESSAGES_TYPE, mayBeEmpty: true, stays: false }, {
+      onLeave: nothing,
+      onData: (part) => {
+        isEmpty = false
+        this.received(part)
+      },
+      onOver: (failure) => {
+        if (failure !== undefined) return this.gone(failure.detail)
+        this.bodyEnded()
+        const hasty = isEmpty && performance.now() - askedAt < EMPTY_ANSWER_MIN_MS
+        if (hasty && this.wasHasty) this.gone('polls are answered with nothing at once')
+        this.wasHasty = hasty
+        if (!this.closed) this.poll()
+      },
     })
   }
-
-  private isHasty(askedAt: number): boolean {
-    const wasHasty = this.hasty
-    this.hasty = performance.now() - askedAt < EMPTY_ANSWER_MIN_MS
-    return wasHasty && this.hasty
-  }
 }
+
+const nothing = (): void => undefined
 
 export const dialLongPoll: Dial = (options, done) => {
   const requests = new HttpRequests(options)

@@ -14,8 +14,9 @@ class SseCarrier extends HttpCarrier {
   event(name: string, data: string): void {
     if (this.closed) return
     const body = name === '' ? decodeBase64(data) : undefined
-    if (body === undefined) this.gone('an event that holds no messages')
-    else this.received(body)
+    if (body === undefined || body.length === 0) return this.gone('an event that holds no messages')
+    this.received(body)
+    this.bodyEnded()
   }
 
   /** The stream is over, or of no use any more. */
@@ -44,7 +45,7 @@ export const dialSse: Dial = (options, done) => {
     carrier = new SseCarrier(requests, data)
     done(carrier)
   })
-  requests.stream({ method: 'GET', resource: Resource.events }, EVENTS_TYPE, {
+  requests.ask('down', { method: 'GET', resource: Resource.events }, { type: EVENTS_TYPE, mayBeEmpty: false, stays: true }, {
     onLeave: () => {
       const reason = requests.way.kind === 'forward' ? 'proxy' : 'unreachable'
       timer = setTimeout(() => fail({ reason, detail: `${requests.host}: the event stream is held back on the way` }), FIRST_EVENT_TIMEOUT_MS)

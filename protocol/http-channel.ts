@@ -72,12 +72,12 @@ export class WaitingMessages {
     this.bytes += LENGTH_BYTES + message.length
   }
 
-  /** The body of as many as fit into one, the first always. */
-  take(): Buffer {
+  /** The body of as many as fit into `maxBytes`, the first always. */
+  take(maxBytes: number = BODY_MAX_BYTES): Buffer {
     let count = 0
     let bytes = 0
     for (const message of this.waiting) {
-      if (count > 0 && bytes + LENGTH_BYTES + message.length > BODY_MAX_BYTES) break
+      if (count > 0 && bytes + LENGTH_BYTES + message.length > maxBytes) break
       bytes += LENGTH_BYTES + message.length
       count++
     }

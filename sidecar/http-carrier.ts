@@ -158,10 +158,10 @@ export abstract class HttpCarrier implements Carrier {
   /** Ends what is under way. */
   protected abstract cut(): void
 
-  /** What waits, as a body. */
-  protected take(): Buffer {
+  /** What waits, as far as it fits, as a body. */
+  protected take(maxBytes: number): Buffer {
     this.handedBound = this.proof !== undefined
-    return this.waiting.take()
+    return this.waiting.take(maxBytes)
   }
 
   protected drained(): void {

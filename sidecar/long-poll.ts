@@ -1,6 +1,6 @@
 // The gateway's end of a long-poll channel: what goes down are answers to polls, one at a time, each a body of messages (SPEC §14).
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { POLL_WAIT_MS } from '../protocol/http-channel.ts'
+import { BODY_MAX_BYTES, POLL_WAIT_MS } from '../protocol/http-channel.ts'
 import type { Arrival } from './arrival.ts'
 import { NO_CONTENT, refuse, WHOLE_BODY } from './http-answers.ts'
 import { HttpCarrier } from './http-carrier.ts'
@@ -49,7 +49,7 @@ export class LongPollCarrier extends HttpCarrier {
   private answer(): void {
     const poll = this.endPoll()
     if (poll === undefined) return
-    const body = this.take()
+    const body = this.take(BODY_MAX_BYTES)
     poll.response.writeHead(200, { ...WHOLE_BODY, 'content-length': body.length }).end(body)
     this.drained()
   }

@@ -3,6 +3,9 @@ import type { ServerResponse } from 'node:http'
 import { EVENT_STREAM } from './http-answers.ts'
 import { HttpCarrier, type HttpCarrierFacts } from './http-carrier.ts'
 
+/** An event is of use once it is whole: on a slow link small ones arrive one after the other, where a large one would look like silence. */
+const EVENT_BYTES = 65_536
+
 export class SseCarrier extends HttpCarrier {
   readonly kind = 'sse'
   private readonly response: ServerResponse
@@ -27,7 +30,7 @@ export class SseCarrier extends HttpCarrier {
 
   protected flush(): void {
     let hasRoom = true
-    while (this.waiting.count > 0) hasRoom = this.response.write(`data: ${this.take().toString('base64')}\n\n`, 'latin1')
+    while (this.waiting.count > 0) hasRoom = this.response.write(`data: ${this.take(EVENT_BYTES).toString('base64')}\n\n`, 'latin1')
     if (this.closing) this.response.end(() => this.gone('closed'))
     else if (hasRoom) this.drained()
   }
