@@ -4,13 +4,14 @@ import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { UnreachableError } from './control-client.ts'
 
-/** Resolves when the gateway has ended the connection and all it said was written. Rejects with {@link UnreachableError} when no gateway runs there. */
+/** Resolves when the gateway has ended the connection and all it said was written. Rejects with an {@link UnreachableError} when there is no way to it. */
 export function pipe(runDir: string, input: Readable, output: Writable): Promise<void> {
   const path = join(runDir, 'agents.sock')
   return new Promise((resolve, reject) => {
     const socket = net.connect({ path, allowHalfOpen: true })
     socket.once('error', (error: NodeJS.ErrnoException) => {
-      reject(error.syscall === 'connect' ? new UnreachableError(`${path}: no gateway runs here (${error.message})`) : error)
+      const why = error.code === 'EACCES' ? 'this user may not connect to the gateway' : 'no gateway runs here'
+      reject(error.syscall === 'connect' ? new UnreachableError(`${path}: ${why} (${error.message})`) : error)
     })
     socket.once('connect', () => {
       input.once('error', (error) => socket.destroy(error))
@@ -18,9 +19,6 @@ export function pipe(runDir: string, input: Readable, output: Writable): Promise
       input.pipe(socket)
       socket.pipe(output, { end: false })
       socket.once('end', () => output.write('', () => resolve()))
-      socket.once('close', (broken) => {
-        if (!broken) output.write('', () => resolve())
-      })
     })
   })
 }
