@@ -6,9 +6,9 @@ import { AgentsDoor } from './agents-door.ts'
 import { Certificate } from './certificate.ts'
 import { HttpChannels } from './http-channels.ts'
 import type { Log } from './log.ts'
-import { listenPlain, listenTls, placeOf } from './own-ports.ts'
-import type { Settings } from './settings.ts'
-import { listen, type SocketPlaces } from './sockets.ts'
+import { listenPlain, listenTls, placeOf, type PortPlace } from './own-ports.ts'
+import { type Settings, SettingsError } from './settings.ts'
+import { type InheritedName, listen, type SocketPlaces } from './sockets.ts'
 import { Strangers } from './strangers.ts'
 
 /** Kinds of channels that can come in. */
@@ -40,10 +40,13 @@ export async function openEntrances({ gatekeeper, environment, settings, places,
     servers.push(server)
     log.info('port_open', { address: placeOf(server), tls })
   }
-  if (agents_address !== undefined) opened(await listenPlain(agents_address, atPorts), false)
-  if (agents_tls_address !== undefined) {
-    const certificate = new Certificate({ cert: agents_tls_cert!, key: agents_tls_key! }, (detail) => log.error('certificate_not_renewed', { detail }))
-    opened(await listenTls(agents_tls_address, certificate, atPorts, environment.times.handshakeMs), true)
+  const plainPlace = placeFor('agents-port', places, agents_address)
+  if (plainPlace !== undefined) opened(await listenPlain(plainPlace, atPorts), false)
+  const tlsPlace = placeFor('agents-tls-port', places, agents_tls_address)
+  if (tlsPlace !== undefined) {
+    if (agents_tls_cert === undefined || agents_tls_key === undefined) throw new SettingsError('the inherited socket agents-tls-port needs agents_tls_cert and agents_tls_key')
+    const certificate = new Certificate({ cert: agents_tls_cert, key: agents_tls_key }, (detail) => log.error('certificate_not_renewed', { detail }))
+    opened(await listenTls(tlsPlace, certificate, atPorts, environment.times.handshakeMs), true)
   }
   return {
     close: () => {
@@ -51,4 +54,10 @@ export async function openEntrances({ gatekeeper, environment, settings, places,
       for (const door of [atSocket, atPorts]) door.close()
     },
   }
+}
+
+/** An inherited port goes before the setting: whoever opened it knows where. */
+function placeFor(name: InheritedName, { fds }: SocketPlaces, address: string | undefined): PortPlace | undefined {
+  const fd = fds.get(name)
+  return fd === undefined ? address : { fd }
 }

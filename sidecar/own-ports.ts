@@ -14,13 +14,16 @@ const SOCKET = { allowHalfOpen: true, noDelay: true, keepAlive: true, keepAliveI
 /** Nothing of these is on that machine, or may be had there: it was said wrong. */
 const WRONG: ReadonlySet<string> = new Set(['EADDRNOTAVAIL', 'ENOTFOUND', 'EAI_AGAIN'])
 
-/** Resolves when it listens at `address` (HOST:PORT). */
-export function listenPlain(address: string, door: AgentsDoor): Promise<Server> {
-  return listening('agents_address', address, createServer(SOCKET, (socket) => door.take(socket)))
+/** Where one listens: at HOST:PORT, or on a socket that whoever started the gateway has opened. */
+export type PortPlace = string | { readonly fd: number }
+
+/** Resolves when it listens. */
+export function listenPlain(place: PortPlace, door: AgentsDoor): Promise<Server> {
+  return listening('agents_address', place, createServer(SOCKET, (socket) => door.take(socket)))
 }
 
 /** The same with TLS before everything else. */
-export function listenTls(address: string, certificate: Certificate, door: AgentsDoor, handshakeMs: number): Promise<Server> {
+export function listenTls(place: PortPlace, certificate: Certificate, door: AgentsDoor, handshakeMs: number): Promise<Server> {
   const options: TlsOptions = { ...SOCKET, ...certificate.current, minVersion: 'TLSv1.2', ALPNProtocols: PROTOCOLS, handshakeTimeout: handshakeMs }
   const server = createTlsServer(options)
   // The socket below TLS has asked for nothing until TLS stands, and counts as such.
@@ -39,7 +42,7 @@ export function listenTls(address: string, certificate: Certificate, door: Agent
     door.take(socket)
   })
   server.on('tlsClientError', (_error, socket) => socket.destroy())
-  return listening('agents_tls_address', address, server)
+  return listening('agents_tls_address', place, server)
 }
 
 /** Where it came to listen, for people. */
@@ -51,14 +54,13 @@ export function placeOf(server: Server): string {
 /** The two ends of a connection: the same for a socket and for the TLS on it. */
 const nameOf = (socket: Socket): string => `${String(socket.remoteAddress)} ${String(socket.remotePort)} ${String(socket.localAddress)}`
 
-function listening(setting: string, address: string, server: Server): Promise<Server> {
-  const { host, port } = addressOf(address)
+function listening(setting: string, place: PortPlace, server: Server): Promise<Server> {
   return new Promise((resolve, reject) => {
     server.once('error', (error: NodeJS.ErrnoException) => {
-      const detail = `${setting}: ${address}: ${error.code === 'EADDRINUSE' ? 'another process listens there' : error.message}`
+      const detail = `${setting}: ${typeof place === 'string' ? place : 'inherited'}: ${error.code === 'EADDRINUSE' ? 'another process listens there' : error.message}`
       reject(WRONG.has(error.code ?? '') ? new SettingsError(detail) : new Error(detail))
     })
-    server.listen({ host, port }, () => {
+    server.listen(typeof place === 'string' ? addressOf(place) : place, () => {
       // An accept that fails (no descriptors are left) is tried again by Node.
       server.removeAllListeners('error').on('error', () => undefined)
       resolve(server)

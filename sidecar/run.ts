@@ -16,13 +16,13 @@ import type { Member } from './member.ts'
 import { Registry, type Witness } from './registry.ts'
 import { Routes } from './routes.ts'
 import { groupId, type Settings } from './settings.ts'
-import { listen, type SocketName, type SocketPlaces } from './sockets.ts'
+import { type InheritedName, listen, type SocketPlaces } from './sockets.ts'
 
 export interface RunOptions {
   readonly settings: Settings
   readonly version: string
   /** Sockets that whoever started us has opened, by name. */
-  readonly fds: ReadonlyMap<SocketName, number>
+  readonly fds: ReadonlyMap<InheritedName, number>
   readonly log: Log
   /** Something without which there is no gateway is gone. */
   onFatal(error: Error): void

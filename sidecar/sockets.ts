@@ -1,4 +1,4 @@
-// The gateway's four unix sockets: bound with their modes and group, or inherited from whoever started it (sd_listen_fds(3)).
+// The gateway's four unix sockets: bound with their modes and group, or inherited from whoever started it (sd_listen_fds(3)), as its ports may be.
 import { chmodSync, chownSync, rmSync } from 'node:fs'
 import { connect, type Server } from 'node:net'
 import { join } from 'node:path'
@@ -6,6 +6,10 @@ import { join } from 'node:path'
 /** File names in the run directory and their modes; without `.sock` they are the names of inherited ones. */
 export const SOCKETS = { ingress: 0o660, 'ingress-h2': 0o660, agents: 0o660, control: 0o600 } as const
 export type SocketName = keyof typeof SOCKETS
+/** Names of inherited sockets that are ports of the gateway's own. */
+const PORTS = ['agents-port', 'agents-tls-port'] as const
+export type InheritedName = SocketName | (typeof PORTS)[number]
+const INHERITED: readonly string[] = [...Object.keys(SOCKETS), ...PORTS]
 
 /** sd_listen_fds(3): inherited descriptors begin here. */
 const FIRST_FD = 3
@@ -13,21 +17,21 @@ const FIRST_FD = 3
 const BACKLOG_COUNT = 4_096
 
 /** Descriptors by name. Empty unless they are meant for this process. Throws an Error when they can't be told apart. */
-export function inherited(env: Readonly<Record<string, string | undefined>>, pid: number): Map<SocketName, number> {
-  const fds = new Map<SocketName, number>()
+export function inherited(env: Readonly<Record<string, string | undefined>>, pid: number): Map<InheritedName, number> {
+  const fds = new Map<InheritedName, number>()
   if (env.LISTEN_FDS === undefined || env.LISTEN_PID !== String(pid)) return fds
   const names = (env.LISTEN_FDNAMES ?? '').split(':')
   for (let i = 0; i < Number(env.LISTEN_FDS); i++) {
     const name = names[i] ?? ''
-    if (!Object.hasOwn(SOCKETS, name)) throw new Error(`an inherited socket is named "${name}", none of ${Object.keys(SOCKETS).join(', ')}`)
-    fds.set(name as SocketName, FIRST_FD + i)
+    if (!INHERITED.includes(name)) throw new Error(`an inherited socket is named "${name}", none of ${INHERITED.join(', ')}`)
+    fds.set(name as InheritedName, FIRST_FD + i)
   }
   return fds
 }
 
 export interface SocketPlaces {
   readonly runDir: string
-  readonly fds: ReadonlyMap<SocketName, number>
+  readonly fds: ReadonlyMap<InheritedName, number>
   /** Who may connect where the mode lets a group. */
   readonly groupId: number | undefined
 }

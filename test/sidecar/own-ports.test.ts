@@ -14,11 +14,15 @@ import { dialTcp } from '../../agent/tcp.ts'
 import { dialWebsocket } from '../../agent/websocket.ts'
 import { probe } from '../../protocol/probe.ts'
 import { CERTIFICATE, KEY } from '../agent/certificate.ts'
+import { holdSockets } from '../harness/activation.ts'
 import { type GatewayProcess, startGateway } from '../harness/gateway.ts'
 import { until } from '../harness/until.ts'
 import { commandsOf, folders } from './commands.ts'
 
 tls.setDefaultCACertificates([...tls.getCACertificates('default'), CERTIFICATE])
+
+// By itself, outside of `npm test`, a file has 30 s.
+t.setTimeout(90_000)
 
 const DIALS: Readonly<Record<string, Dial>> = { websocket: dialWebsocket, http2: dialHttp2, tcp: dialTcp, sse: dialSse, 'long-poll': dialLongPoll }
 const TIMES = { heartbeatMs: 10_000, deadAfterMs: 25_000, graceMs: 30_000, handshakeMs: 10_000 }
@@ -143,6 +147,21 @@ t.test('a renewed certificate is shown to whoever comes next, and a half written
   t.notOk(kept.destroyed, 'who is there stays')
   writeFileSync(cert, 'no certificate')
   t.equal(await shown(), subject)
+})
+
+t.test('a port may be somebody else’s who opened it: agents that come while the gateway is away wait for it', async (t) => {
+  const dir = t.testdir({ 'cert.pem': CERTIFICATE, 'key.pem': KEY })
+  const files = { agents_tls_cert: join(dir, 'cert.pem'), agents_tls_key: join(dir, 'key.pem') }
+  const gateway = await holdSockets(t, files, ['agents-port', 'agents-tls-port'])
+  const urls = [`tcp://127.0.0.1:${String(gateway.port('agents-port'))}`, `tls://localhost:${String(gateway.port('agents-tls-port'))}`]
+  await gateway.start()
+  for (const url of urls) t.equal(await reach(t, dialTcp, url), 'tcp')
+  t.equal(await gateway.end('SIGTERM'), '0')
+  const waiting = Promise.all(urls.map((url) => reach(t, dialTcp, url)))
+  await gateway.start()
+  t.same(await waiting, ['tcp', 'tcp'])
+  const without = await holdSockets(t, {}, ['agents-tls-port'])
+  await t.rejects(without.start(), /not_started[^]*the inherited socket agents-tls-port needs agents_tls_cert and agents_tls_key/)
 })
 
 t.test('what can not be is said at start, in one line, with the code that tells whose fault it is', async (t) => {

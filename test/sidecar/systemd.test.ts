@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { SETTINGS } from '../../sidecar/settings.ts'
-import { SOCKETS } from '../../sidecar/sockets.ts'
+import { inherited, SOCKETS } from '../../sidecar/sockets.ts'
 
 const UNITS = join(import.meta.dirname, '../../sidecar/systemd')
 const SERVICE = 'postern-gateway.service'
@@ -30,7 +30,7 @@ function copied(t: { testdir(): string }): string {
 }
 
 t.test('there is one socket unit for each socket, by its name, with its path and mode, and the service asks for each', (t) => {
-  const units = readdirSync(UNITS).filter((name) => name.endsWith('.socket'))
+  const units = readdirSync(UNITS).filter((name) => name.endsWith('.socket') && !name.endsWith('-port.socket'))
   const service = unit(SERVICE)
   const runDir = SETTINGS.run_dir.otherwise
   t.same(units.flatMap((name) => values(unit(name), 'FileDescriptorName')).sort(), Object.keys(SOCKETS).sort())
@@ -46,6 +46,19 @@ t.test('there is one socket unit for each socket, by its name, with its path and
   t.same(values(service, 'StateDirectory'), [String(SETTINGS.state_dir.otherwise).replace('/var/lib/', '')])
   t.same(values(service, 'RuntimeDirectory'), [`${String(runDir).replace('/run/', '')}/routes`], 'the folder of the sockets stays root’s')
   t.ok(Number(values(service, 'TimeoutStopSec')[0]) * 1_000 > Number(SETTINGS.drain_ms.otherwise) + 5_000, 'it is not killed while it drains')
+  t.end()
+})
+
+t.test('a unit for a port of the gateway’s own has the name that the gateway knows, and no other unit asks for it', (t) => {
+  const units = readdirSync(UNITS).filter((name) => name.endsWith('-port.socket'))
+  for (const name of units) {
+    const [port] = values(unit(name), 'FileDescriptorName')
+    t.equal(name, `postern-${port!}.socket`)
+    t.same([...inherited({ LISTEN_FDS: '1', LISTEN_PID: '7', LISTEN_FDNAMES: port }, 7).keys()], [port])
+    t.same(values(unit(name), 'Service'), [SERVICE])
+    t.notMatch(unit(SERVICE), name, 'it is open only for who asks for it')
+  }
+  t.equal(units.length, 2)
   t.end()
 })
 
