@@ -71,6 +71,16 @@ for (const [name, kind] of Object.entries(KINDS)) {
     }
   })
 
+  t.test(`${name}: half of a connection is no channel: its end in one direction is told at both ends`, async (t) => {
+    for (const towards of ['near', 'target'] as const) {
+      const rig = await startRig(t, kind)
+      const { agent, gateway } = await rig.join()
+      rig.link.halfClose(towards)
+      await until(`both are told (${towards})`, () => agent.closed.length > 0 && (gateway.closed.length > 0 || kind.silentCuts === true))
+      t.equal(agent.closed.length, 1)
+    }
+  })
+
   t.test(`${name}: a full channel says so, takes heartbeats all the same, and tells when there is room`, async (t) => {
     for (const slow of ['agent', 'gateway'] as const) {
       const rig = await startRig(t, kind, { seed: 7 })

@@ -28,6 +28,8 @@ export interface Link {
   connections(): number
   /** Resets every connection. */
   cut(): void
+  /** Ends one direction of every connection, as a peer that says no more but still listens; `towards` names who hears the end. */
+  halfClose(towards: 'near' | 'target'): void
   /** Takes and gives nothing more, so that both ends' buffers fill, until resume(). New connections are accepted, and stall. */
   stall(): void
   resume(): void
@@ -191,6 +193,9 @@ export async function startLink(t: Ends, options: LinkOptions): Promise<Link> {
     accepted: () => accepted,
     connections: () => pairs.size,
     cut,
+    halfClose: (towards) => {
+      for (const [near, target] of [...pairs.keys()].map(({ ends }) => ends)) (towards === 'near' ? near : target).end()
+    },
     stall: () => {
       stalled = true
       for (const { ends } of pairs.keys()) for (const end of ends) end.pause()
