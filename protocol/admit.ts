@@ -28,6 +28,8 @@ import { Session } from './session.ts'
 export interface Gatekeeper {
   /** The OPAQUE setup of this gateway. */
   readonly serverSetup: string
+  /** A record whose secret nobody has: who has none of their own is challenged by it, so that they cost and look the same. */
+  readonly decoyRecord: string
   /** The registration record of an agent, null if it is unknown or may not come in. */
   recordOf(agentId: string): string | null
   /** Asked after a right proof against `record`: what the session is to be like, or why there is none. */
@@ -41,9 +43,24 @@ export interface Gatekeeper {
   onRefused(carrier: Carrier, code: ErrorCode, detail: string): void
 }
 
+/** One try to log in. */
+export interface Attempt {
+  /** The secret was right. */
+  right(): void
+  /** It came to nothing, or nobody waits for it any more. */
+  over(): void
+}
+
+/** Who may try a secret, and when: a challenge is work that anybody can ask for. */
+export interface Attempts {
+  /** Calls `challenge` later, when this try may go on, or `refuse`, if it may not. */
+  begin(carrier: Carrier, agentId: string, challenge: () => void, refuse: () => void): Attempt
+}
+
 /** Takes a fresh carrier and answers what it begins with. Until it belongs to a session its messages are small and it has `handshakeMs`. */
-export function admit(carrier: Carrier, gatekeeper: Gatekeeper, environment: Environment): void {
-  let step: 'first' | 'proof' | 'over' = 'first'
+export function admit(carrier: Carrier, gatekeeper: Gatekeeper, attempts: Attempts, environment: Environment): void {
+  let step: 'first' | 'queue' | 'proof' | 'over' = 'first'
+  let attempt: Attempt | undefined
   let hello: Hello
   let record: string | null
   let opaqueState: string
@@ -54,6 +71,7 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, environment: Env
   const over = (): void => {
     step = 'over'
     cancelTimeout()
+    attempt?.over()
   }
   const refuse = (code: ErrorCode, detail: string): void => {
     if (step === 'over') return
@@ -71,27 +89,35 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, environment: Env
   }
 
   const takeHello = (message: Buffer): void => {
-    hello = decodeHello(message)
+    // A copy: HELLO's buffer is the carrier's, and the transcript is needed two messages later.
+    const kept = Buffer.from(message)
+    hello = decodeHello(kept)
     if (hello.versionMin > VERSION || hello.versionMax < VERSION) return refuse(errors.unsupported_version, `versions ${String(hello.versionMin)} to ${String(hello.versionMax)}`)
+    step = 'queue'
+    attempt = attempts.begin(carrier, hello.agentId, () => challenge(kept), () => refuse(errors.gateway_busy, `agent ${hello.agentId}: too many tries`))
+  }
+
+  const challenge = (kept: Buffer): void => {
     record = gatekeeper.recordOf(hello.agentId)
     let started: ReturnType<typeof serverStart>
     try {
-      started = serverStart(gatekeeper.serverSetup, hello.agentId, record, hello.ke1)
+      started = serverStart(gatekeeper.serverSetup, hello.agentId, record ?? gatekeeper.decoyRecord, hello.ke1)
     } catch {
-      throw new PosternError(errors.protocol_error, 'KE1 is no message of OPAQUE')
+      return refuse(errors.protocol_error, 'KE1 is no message of OPAQUE')
     }
     opaqueState = started.state
-    const challenge = encodeChallenge(VERSION, 0, started.ke2)
-    // A copy: HELLO's buffer is the carrier's, and the transcript is needed two messages later.
-    firstTwo = [Buffer.from(message), challenge]
+    const message = encodeChallenge(VERSION, 0, started.ke2)
+    firstTwo = [kept, message]
     step = 'proof'
-    carrier.send(challenge)
+    carrier.send(message)
   }
 
   const takeProof = (message: Buffer): void => {
     const { ke3 } = decodeProof(message)
     const sessionKey = serverFinish(opaqueState, ke3)
+    // Whoever was challenged by the decoy never gets here.
     if (sessionKey === undefined) return refuse(errors.unauthenticated, `agent ${hello.agentId}: the proof is wrong`)
+    attempt?.right()
     const offer = gatekeeper.terms(hello, record)
     if ('number' in offer) return refuse(offer, offer.says)
     if (!hello.policies.includes(offer.policy)) return refuse(errors.policy_mismatch, `this gateway wants payload sealed: ${offer.policy}`)

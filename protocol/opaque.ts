@@ -36,6 +36,11 @@ export function register(serverSetup: string, agentId: string, secret: string): 
   }).registrationRecord
 }
 
+/** A record of no agent, under a secret that nobody keeps. */
+export function decoy(serverSetup: string, secret: string): string {
+  return register(serverSetup, '', secret)
+}
+
 /** Agent, first step: `ke1` goes into HELLO, `state` is kept for {@link clientFinish}. */
 export function clientStart(secret: string): { state: string; ke1: Uint8Array } {
   const { clientLoginState, startLoginRequest } = opaque.client.startLogin({ password: secret })
@@ -57,8 +62,8 @@ export function clientFinish(secret: string, state: string, ke2: Uint8Array, gat
   }
 }
 
-/** Gateway, first step. A `record` of `null` (unknown id) runs the same path and fails only at the end. Throws on bytes that are no KE1. */
-export function serverStart(serverSetup: string, agentId: string, record: string | null, ke1: Uint8Array): { state: string; ke2: Uint8Array } {
+/** Gateway, first step. Throws on bytes that are no KE1. */
+export function serverStart(serverSetup: string, agentId: string, record: string, ke1: Uint8Array): { state: string; ke2: Uint8Array } {
   const { serverLoginState, loginResponse } = opaque.server.startLogin({
     serverSetup,
     userIdentifier: agentId,

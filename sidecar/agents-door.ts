@@ -30,7 +30,7 @@ export type TakeRequest = (request: IncomingMessage, response: ServerResponse, a
 
 export interface DoorParts {
   readonly entrance: Entrance
-  readonly strangers: Pick<Strangers, 'full' | 'admitOver'>
+  readonly strangers: Pick<Strangers, 'hasRoomFor' | 'admitOver'>
   readonly environment: Environment
   readonly takeRequest: TakeRequest
 }
@@ -90,18 +90,20 @@ export class AgentsDoor {
   private messages(socket: Socket): void {
     this.asked(socket)
     const { entrance, strangers } = this.parts
+    const arrival = silentArrival(entrance, socket)
     // There is no way yet to say anything.
-    if (strangers.full) return void socket.destroy()
-    strangers.admitOver(socket, carryMessages(entrance === 'port' ? 'tcp' : 'pipe', silentArrival(entrance, socket), socket))
+    if (!strangers.hasRoomFor(arrival.peer)) return void socket.destroy()
+    strangers.admitOver(socket, carryMessages(entrance === 'port' ? 'tcp' : 'pipe', arrival, socket))
   }
 
   private http2(socket: Socket): void {
     serveHttp2(socket, (stream, headers) => {
       const { entrance, strangers, environment } = this.parts
       if (!isChannelRequest(headers)) return refuseHttp2(stream, 404, {}, NOTHING)
-      if (strangers.full) return refuseHttp2(stream, 503, { 'retry-after': String(BUSY_RETRY_AFTER_S) }, BUSY)
+      const arrival = arrivalOf(entrance, socket, headers)
+      if (!strangers.hasRoomFor(arrival.peer)) return refuseHttp2(stream, 503, { 'retry-after': String(BUSY_RETRY_AFTER_S) }, BUSY)
       this.asked(socket)
-      strangers.admitOver(stream, acceptHttp2(stream, arrivalOf(entrance, socket, headers), environment.clock))
+      strangers.admitOver(stream, acceptHttp2(stream, arrival, environment.clock))
     })
   }
 
@@ -116,8 +118,8 @@ export class AgentsDoor {
     this.asked(socket)
     const { entrance, strangers } = this.parts
     if (request.url !== CHANNEL_PATH) return refuse(socket, '404 Not Found', '', NOTHING)
-    if (strangers.full) return refuse(socket, '503 Service Unavailable', `Retry-After: ${String(BUSY_RETRY_AFTER_S)}\r\n`, BUSY)
     const arrival = arrivalOf(entrance, request.socket, request.headers)
+    if (!strangers.hasRoomFor(arrival.peer)) return refuse(socket, '503 Service Unavailable', `Retry-After: ${String(BUSY_RETRY_AFTER_S)}\r\n`, BUSY)
     const then = (carrier: Carrier): void => strangers.admitOver(socket, carrier)
     if (request.headers.upgrade?.toLowerCase() === TCP_PROTOCOL) acceptTcp(socket, head, arrival, then)
     else this.acceptor.accept(request, socket, head, arrival, then)

@@ -20,7 +20,7 @@ type Take = (request: IncomingMessage, response: ServerResponse, arrival: Arriva
 export class HttpChannels {
   private readonly carriers = new Map<string, HttpCarrier>()
   private readonly closed = new Map<string, HttpCarrier>()
-  private readonly strangers: Pick<Strangers, 'full' | 'admit'>
+  private readonly strangers: Pick<Strangers, 'hasRoomFor' | 'admit'>
   private readonly environment: Pick<Environment, 'clock' | 'random'>
   private readonly resources: Readonly<Record<string, { readonly methods: readonly string[]; readonly take: Take }>> = {
     [Resource.events]: { methods: ['GET'], take: (_request, response, arrival) => this.openSse(response, arrival) },
@@ -28,7 +28,7 @@ export class HttpChannels {
     [Resource.messages]: { methods: ['GET', 'POST'], take: (request, response, arrival) => this.messages(request, response, arrival) },
   }
 
-  constructor(strangers: Pick<Strangers, 'full' | 'admit'>, environment: Pick<Environment, 'clock' | 'random'>) {
+  constructor(strangers: Pick<Strangers, 'hasRoomFor' | 'admit'>, environment: Pick<Environment, 'clock' | 'random'>) {
     this.strangers = strangers
     this.environment = environment
   }
@@ -47,13 +47,13 @@ export class HttpChannels {
   }
 
   private openSse(response: ServerResponse, arrival: Arrival): Refusal | undefined {
-    if (this.isFull) return BUSY
+    if (!this.hasRoomFor(arrival)) return BUSY
     this.admit(new SseCarrier(this.facts(arrival), response))
     return undefined
   }
 
   private openLongPoll(request: IncomingMessage, response: ServerResponse, arrival: Arrival): Refusal | undefined {
-    if (this.isFull) return BUSY
+    if (!this.hasRoomFor(arrival)) return BUSY
     if (hasBody(request)) return { status: 413, reason: 'nothing is said yet where a channel is opened' }
     const carrier = new LongPollCarrier(this.facts(arrival))
     response.writeHead(200, { ...TEXT, 'content-length': carrier.id.length }).end(carrier.id)
@@ -61,8 +61,8 @@ export class HttpChannels {
     return undefined
   }
 
-  private get isFull(): boolean {
-    return this.strangers.full || this.carriers.size >= HTTP_CHANNELS_MAX_COUNT
+  private hasRoomFor({ peer }: Arrival): boolean {
+    return this.carriers.size < HTTP_CHANNELS_MAX_COUNT && this.strangers.hasRoomFor(peer)
   }
 
   private facts(arrival: Arrival): HttpCarrierFacts {

@@ -5,15 +5,19 @@ import type { ServedService } from '../protocol/control.ts'
 import type { Environment } from '../protocol/environment.ts'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
 import type { Hello, Policy, Settings, Terms } from '../protocol/messages.ts'
+import { decoy } from '../protocol/opaque.ts'
 import type { Session } from '../protocol/session.ts'
 import { type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
-import type { AgentEntry, Directory, DirectoryListener } from './directory.ts'
+import type { AgentEntry, Directory, DirectoryListener, ServiceEntry } from './directory.ts'
 import { Member } from './member.ts'
 import { Serving } from './serving.ts'
 import { Workers } from './workers.ts'
 
 /** Sessions of one agent: it may run in many places, but not without end. */
 const SESSIONS_PER_AGENT_MAX_COUNT = 64
+
+/** As long as an agent's. */
+const DECOY_SECRET_BYTES = 32
 
 /** WELCOME is one message of 68,608 bytes at most; who may serve more than this hears of it on the control stream. */
 const WELCOME_SERVICES_MAX_BYTES = 32_768
@@ -46,6 +50,7 @@ export interface RegistryOptions {
 
 export class Registry implements Gatekeeper, DirectoryListener {
   readonly serverSetup: string
+  readonly decoyRecord: string
   readonly serving = new Serving()
   readonly workers: Workers
   private readonly options: RegistryOptions
@@ -56,6 +61,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
   constructor(options: RegistryOptions) {
     this.options = options
     this.serverSetup = options.serverSetup
+    this.decoyRecord = decoy(options.serverSetup, options.environment.random(DECOY_SECRET_BYTES).toString('hex'))
     this.directory = options.directory
     this.workers = new Workers(options.environment.clock, () => this.sessions())
     this.directory.listen(this)

@@ -4,8 +4,10 @@ import { admit, type Gatekeeper } from '../protocol/admit.ts'
 import type { Carrier } from '../protocol/channel.ts'
 import type { Environment } from '../protocol/environment.ts'
 import { HANDSHAKE_MESSAGE_MAX_BYTES } from '../protocol/limits.ts'
+import { sourceOf } from './source.ts'
+import { Tries } from './tries.ts'
 
-/** A login costs 2 ms, so this many are half a second of work; who comes on top is told to come again. */
+/** Each holds a connection and some 10 KB. Who comes on top is told to come again. */
 const STRANGERS_MAX_COUNT = 256
 /** HELLO and PROOF and what a transport puts around them. Nobody sends more before WELCOME. */
 const STRANGER_MAX_BYTES = 2 * HANDSHAKE_MESSAGE_MAX_BYTES + 64
@@ -21,15 +23,19 @@ export interface Stranger {
 }
 
 export class Strangers {
+  /** The one that came first is the first. */
   private readonly carriers = new Set<Carrier>()
   private readonly gatekeeper: Gatekeeper
   private readonly environment: Environment
+  private readonly tries: Tries
 
   /** A channel goes to `gatekeeper` once its agent has proved itself. */
   constructor(gatekeeper: Gatekeeper, environment: Environment) {
     this.environment = environment
+    this.tries = new Tries(environment.clock)
     this.gatekeeper = {
       serverSetup: gatekeeper.serverSetup,
+      decoyRecord: gatekeeper.decoyRecord,
       recordOf: (agentId) => gatekeeper.recordOf(agentId),
       terms: (hello, record) => gatekeeper.terms(hello, record),
       sessionById: (id) => gatekeeper.sessionById(id),
@@ -45,9 +51,23 @@ export class Strangers {
     }
   }
 
-  /** Is there no room for one more? */
-  get full(): boolean {
-    return this.carriers.size >= STRANGERS_MAX_COUNT
+  /** Is there room for one more, from `peer`? Where there is none, who has most of it makes some, or a place from which no right secret ever came. */
+  hasRoomFor(peer: string): boolean {
+    if (this.carriers.size < STRANGERS_MAX_COUNT) return true
+    const leaves = this.oldestOfMost(sourceOf(peer)) ?? (this.tries.knows(peer) ? [...this.carriers].find((carrier) => !this.tries.knows(carrier.peer)) : undefined)
+    if (leaves === undefined) return false
+    leaves.abort()
+    this.carriers.delete(leaves)
+    return true
+  }
+
+  /** Of the source that has most strangers the oldest, if it has so many more than `source` that this one is still the smaller with one more. */
+  private oldestOfMost(source: string): Carrier | undefined {
+    const bySource = Map.groupBy(this.carriers, ({ peer }) => sourceOf(peer))
+    const own = bySource.get(source)?.length ?? 0
+    let most: Carrier[] = []
+    for (const carriers of bySource.values()) if (carriers.length > most.length) most = carriers
+    return most.length > own + 1 ? most[0] : undefined
   }
 
   /** Lets a fresh carrier say who it is. */
@@ -55,7 +75,7 @@ export class Strangers {
     this.carriers.add(carrier)
     let bytes = 0
     let reads = 0
-    admit(carrier, this.gatekeeper, this.environment)
+    admit(carrier, this.gatekeeper, this.tries, this.environment)
     return {
       heard: (count) => {
         if (!this.carriers.has(carrier)) return false

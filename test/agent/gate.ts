@@ -11,11 +11,12 @@ import type { Environment } from '../../protocol/environment.ts'
 import { errors } from '../../protocol/errors.ts'
 import { encodeJoin } from '../../protocol/join.ts'
 import type { Policy } from '../../protocol/messages.ts'
-import { createServerSetup, publicKey, ready, register } from '../../protocol/opaque.ts'
+import { createServerSetup, decoy, publicKey, ready, register } from '../../protocol/opaque.ts'
 import type { Session } from '../../protocol/session.ts'
 import { NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from '../../protocol/stream.ts'
 import type { Ends } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
+import { AT_ONCE } from '../protocol/simulation.ts'
 import { request } from './scripted.ts'
 
 const SERVER_SETTINGS = { firstCredit: 65_536, maxStreams: 100 }
@@ -94,6 +95,7 @@ export async function startGate(t: Ends, options: { readonly graceMs?: number; r
   const record = register(setup, 'an-agent', secret)
   const gatekeeper: Gatekeeper = {
     serverSetup: setup,
+    decoyRecord: decoy(setup, secret),
     recordOf: (id) => (id === 'an-agent' ? record : null),
     terms: () => ({
       policy: options.policy ?? 'always',
@@ -122,7 +124,7 @@ export async function startGate(t: Ends, options: { readonly graceMs?: number; r
   const sockets = new WebSocketServer({ server, path: '/_postern/channel', perMessageDeflate: false })
   sockets.on('connection', (socket) => {
     gate.sockets.add(socket)
-    admit(carrierOver(socket, () => gate.sockets.delete(socket)), gatekeeper, gate.environment)
+    admit(carrierOver(socket, () => gate.sockets.delete(socket)), gatekeeper, AT_ONCE, gate.environment)
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   gate.port = (server.address() as AddressInfo).port

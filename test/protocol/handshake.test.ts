@@ -6,18 +6,20 @@ import { type ErrorCode, errors } from '../../protocol/errors.ts'
 import { CHANNELS_MAX_COUNT, GRACE_MAX_MS, HANDSHAKE_MESSAGE_MAX_BYTES, HEARTBEAT_MAX_MS, HEARTBEAT_MIN_MS } from '../../protocol/limits.ts'
 import { login, type LoginOptions } from '../../protocol/login.ts'
 import { Kind, type Policy } from '../../protocol/messages.ts'
-import { createServerSetup, publicKey, ready, register } from '../../protocol/opaque.ts'
+import { createServerSetup, decoy, publicKey, ready, register } from '../../protocol/opaque.ts'
 import { type Refusal, Session } from '../../protocol/session.ts'
 import { opening, Recorder, SessionRecorder } from './parties.ts'
-import { environment, Random, SETTINGS, SimulatedClock, TIMES, Wire } from './simulation.ts'
+import { AT_ONCE, environment, Random, SETTINGS, SimulatedClock, TIMES, Wire } from './simulation.ts'
 
 await ready
 const SETUP = createServerSetup()
 const SECRET = 'a-secret-of-256-bits'
 const RECORD = register(SETUP, 'agent-1', SECRET)
+const DECOY = decoy(SETUP, 'nobody keeps it')
 
 class Gateway implements Gatekeeper {
   readonly serverSetup = SETUP
+  readonly decoyRecord = DECOY
   readonly sessions = new Map<string, Session>()
   readonly refusals: string[] = []
   policy: Policy = 'always'
@@ -58,7 +60,7 @@ class World {
 
   wire(): Wire {
     const wire = new Wire(this.clock, () => 5)
-    admit(wire.right, this.gateway, this.environment)
+    admit(wire.right, this.gateway, AT_ONCE, this.environment)
     return wire
   }
 

@@ -5,7 +5,7 @@ import { PROBES_MAX_COUNT } from '../../protocol/limits.ts'
 import { decodeClose, encodeBeat, encodeClose, Kind } from '../../protocol/messages.ts'
 import { errors } from '../../protocol/errors.ts'
 import { probe } from '../../protocol/probe.ts'
-import { environment, Random, SimulatedClock, Wire } from './simulation.ts'
+import { AT_ONCE, environment, Random, SimulatedClock, Wire } from './simulation.ts'
 
 const WITHIN_MS = 5_000
 
@@ -16,6 +16,7 @@ function world(): { wire: Wire; clock: SimulatedClock; around: ReturnType<typeof
 
 const stranger = {
   serverSetup: '',
+  decoyRecord: '',
   recordOf: () => null,
   terms: () => errors.revoked,
   sessionById: () => undefined,
@@ -26,7 +27,7 @@ const stranger = {
 
 t.test('a gateway answers, and what follows is as if nothing had been asked', (t) => {
   const { wire, clock, around } = world()
-  admit(wire.right, stranger, around)
+  admit(wire.right, stranger, AT_ONCE, around)
   const told: (string | undefined)[] = []
   probe(wire.left, around, WITHIN_MS, (failure) => told.push(failure))
   clock.run(() => told.length > 0)
@@ -41,7 +42,7 @@ t.test('a gateway answers, and what follows is as if nothing had been asked', (t
 
 t.test('a gateway answers no more than so many', (t) => {
   const { wire, clock, around } = world()
-  admit(wire.right, stranger, around)
+  admit(wire.right, stranger, AT_ONCE, around)
   const kinds: number[] = []
   wire.left.onMessage = (message) => kinds.push(message[0]!)
   for (let i = 0; i <= PROBES_MAX_COUNT; i++) wire.left.send(encodeBeat(false, i))
