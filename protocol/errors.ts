@@ -68,6 +68,7 @@ export const errors = {
   revoked: row(0x48, 'revoked', 'agent', 0, 'connection_refused', 'never', 'The agent may not come in any more.'),
   handshake_timeout: row(0x49, 'handshake_timeout', 'agent', 0, 'connection_timeout', 'never', 'The handshake took too long.'),
   gateway_busy: row(0x4a, 'gateway_busy', 'gateway', 0, 'connection_limit_reached', 'never', 'Too many agents are logging in. Try again in a moment.'),
+  disconnected: row(0x4b, 'disconnected', 'agent', 502, 'connection_terminated', 'idempotent', 'The agent was disconnected. Try again in a moment.'),
   source_denied: row(0x50, 'source_denied', 'visitor', 403, 'http_request_denied', 'never', 'The service is not for visitors from this address.'),
   https_only: row(0x51, 'https_only', 'visitor', 308, 'http_request_denied', 'never', 'The service is served over https only.'),
   method_denied: row(0x52, 'method_denied', 'visitor', 405, 'http_request_denied', 'never', 'The service does not take this method.'),

@@ -1,55 +1,124 @@
-// The command line of `postern-gateway`, read strictly into what is to be done.
+// The command line of `postern-gateway`: a table of commands, from which help and completion come, read strictly into what is to be done.
 import { parseArgs } from 'node:util'
 import { flagOf, type SettingName, SETTINGS, SettingsError } from './settings.ts'
 
 type Flags = Readonly<Partial<Record<SettingName, string>>>
 
-export type Command =
-  | { readonly command: 'help' | 'version' }
-  | ({ readonly command: 'start' | 'check' | 'pipe' } & Configured)
-  | ({ readonly command: 'nginx'; readonly out: string } & Configured)
-  | ({ readonly command: 'agents add'; readonly id: string; readonly services: readonly string[]; readonly url: string | undefined } & Places & Configured)
-  | ({ readonly command: 'agents remove' | 'services remove'; readonly name: string } & Configured)
-  | ({ readonly command: 'services add'; readonly name: string; readonly conceal: boolean; readonly trailers: boolean } & Places & Configured)
-  | ({ readonly command: 'agents list' | 'services list' | 'sessions list' } & Configured)
+/** What a command takes beside the settings. */
+const OPTIONS = {
+  service: { type: 'string', multiple: true, value: 'NAME', about: 'a service that the agent may serve' },
+  label: { type: 'string', multiple: true, value: 'LABEL', about: 'of an agent: what it has; of a service: what an agent needs to serve it' },
+  host: { type: 'string', multiple: true, value: 'HOST', about: 'a hostname, or a wildcard like +.example.com' },
+  prefix: { type: 'string', multiple: true, value: '/PATH', about: 'a path prefix, instead of /' },
+  conceal: { type: 'boolean', about: 'unknown and away look alike to a visitor' },
+  trailers: { type: 'boolean', about: 'trailers reach the visitor' },
+  origin: { type: 'string', value: 'URL', about: 'the target to suggest to agents' },
+  rule: { type: 'string', multiple: true, value: 'KEY=VALUE', about: 'of the service’s policy, the value as YAML; none takes it away' },
+  setting: { type: 'string', multiple: true, value: 'KEY=VALUE', about: 'for this agent alone, the value as YAML; none takes it away' },
+  expires: { type: 'string', value: 'TIME', about: 'until when it is good: 2027-01-31, 2027-01-31T12:00:00Z, or never' },
+  disable: { type: 'boolean', about: 'it may not come in for now' },
+  enable: { type: 'boolean', about: 'it may come in again' },
+  scope: { type: 'string', multiple: true, value: 'SCOPE', about: 'read, agents, services or all' },
+  url: { type: 'string', value: 'URL', about: 'the gateway’s URL for this agent, instead of public_url' },
+  agent: { type: 'string', value: 'ID', about: 'of this agent alone' },
+  of: { type: 'string', value: 'NAME', about: 'of this service alone' },
+  error: { type: 'string', value: 'CODE', about: 'those that ended with this code' },
+  uuid: { type: 'string', value: 'UUID', about: 'the exchange with this command uuid' },
+  subject: { type: 'string', value: 'SUBJECT', about: 'of one resource, as agents/web-1' },
+  kind: { type: 'string', value: 'KIND', about: 'of one kind, as session_ended' },
+  limit: { type: 'string', value: 'N', about: 'so many entries at most (50)' },
+  channel: { type: 'string', value: 'N', about: 'only its channel at this place, from 0' },
+  file: { type: 'string', short: 'f', value: 'FILE', about: 'what is to be there, as YAML' },
+  'dry-run': { type: 'boolean', about: 'only show the difference' },
+  prune: { type: 'boolean', about: 'remove what the file does not name' },
+  out: { type: 'string', value: 'DIR', about: 'the folder that nginx includes from' },
+} as const
 
-/** Where a service is to be found. */
-interface Places {
-  readonly hosts: readonly string[]
-  readonly prefixes: readonly string[]
+type OptionName = keyof typeof OPTIONS
+export type Given = {
+  readonly [K in OptionName]?: (typeof OPTIONS)[K] extends { readonly multiple: true } ? readonly string[] : (typeof OPTIONS)[K]['type'] extends 'boolean' ? boolean : string
 }
 
-interface Configured {
+interface Spec {
+  /** What follows: one word of this kind; with `…` one or more. */
+  readonly args?: 'ID' | 'NAME' | 'FILE' | 'SHELL' | 'KEY=VALUE…'
+  readonly options?: readonly OptionName[]
+  readonly about: string
+}
+
+const PLACES = ['host', 'prefix'] as const
+const SERVICE = ['conceal', 'trailers', 'label', 'origin', 'rule'] as const
+
+export const COMMANDS = {
+  start: { about: 'run the gateway' },
+  check: { about: 'say whether the configuration is right, and do nothing' },
+  'agents add': { args: 'ID', options: ['service', 'label', 'setting', 'expires', 'url', ...PLACES], about: 'make an agent, and its service if --host is said; print its join string, once' },
+  'agents list': { options: ['of'], about: 'the agents' },
+  'agents show': { args: 'ID', about: 'one agent' },
+  'agents set': { args: 'ID', options: ['service', 'label', 'setting', 'expires', 'disable', 'enable'], about: 'change what is said; lists are replaced' },
+  'agents rotate': { args: 'ID', options: ['url'], about: 'a new secret: print the join string, once; the old one is worthless at once' },
+  'agents revoke': { args: 'ID', about: 'make its secret worthless; only rotate lets it in again' },
+  'agents remove': { args: 'ID', about: 'remove it' },
+  'services add': { args: 'NAME', options: [...PLACES, ...SERVICE], about: 'make a service, or change it to exactly this' },
+  'services list': { about: 'the services' },
+  'services show': { args: 'NAME', about: 'one service, with its policy' },
+  'services set': { args: 'NAME', options: [...PLACES, ...SERVICE], about: 'change what is said; lists are replaced' },
+  'services remove': { args: 'NAME', about: 'remove it' },
+  'sessions list': { options: ['agent'], about: 'who is connected' },
+  'sessions disconnect': { args: 'ID', options: ['channel'], about: 'end a session, or one channel of it' },
+  'settings show': { about: 'what is set for all agents' },
+  'settings set': { args: 'KEY=VALUE…', about: 'set for all agents, the value as YAML; none takes it away' },
+  'tokens add': { args: 'NAME', options: ['scope', 'expires'], about: 'make a token for the control server on its hosts; print it, once' },
+  'tokens list': { about: 'the tokens' },
+  'tokens remove': { args: 'ID', about: 'remove it' },
+  'routes list': { about: 'what is published, and whether somebody serves it' },
+  'exchanges list': { options: ['of', 'agent', 'error', 'uuid', 'limit'], about: 'recent exchanges, the newest first' },
+  'history list': { options: ['subject', 'kind', 'limit'], about: 'what happened, the newest first' },
+  apply: { options: ['file', 'dry-run', 'prune'], about: 'make it as a file says, and show the difference' },
+  export: { about: 'all settings, services and agents as such a file' },
+  backup: { args: 'FILE', about: 'a copy of the store as it is now' },
+  nginx: { options: ['out'], about: 'write the files that nginx includes' },
+  pipe: { about: 'a channel over standard input and output, as for ssh edge postern-gateway pipe' },
+  completion: { args: 'SHELL', about: 'the completion of these commands for bash or zsh' },
+} as const satisfies Readonly<Record<string, Spec>>
+
+export type CommandName = keyof typeof COMMANDS
+
+export interface Command {
+  readonly command: CommandName
+  readonly args: readonly string[]
+  readonly given: Given
   readonly file: string | undefined
   readonly flags: Flags
   readonly json: boolean
 }
 
+const SETTING_FLAGS = (Object.keys(SETTINGS) as SettingName[]).map(flagOf)
+const specOf = (name: CommandName): Spec => COMMANDS[name]
+const NAMES = Object.keys(COMMANDS) as CommandName[]
+
+const usage = NAMES.map((name) => `  ${[name, specOf(name).args ?? ''].join(' ').trim().padEnd(24)} ${specOf(name).about}`)
+const optionLines = (Object.keys(OPTIONS) as OptionName[]).map((name) => {
+  const option = OPTIONS[name]
+  const users = NAMES.filter((command) => specOf(command).options?.includes(name) === true)
+  return `  --${`${name}${'value' in option ? ` ${option.value}` : ''}`.padEnd(20)} ${option.about} (${users.join(', ')})`
+})
 const settingLines = (Object.keys(SETTINGS) as SettingName[]).map((name) => {
   const { otherwise, about } = SETTINGS[name]
-  return `  --${flagOf(name).padEnd(18)} ${about}${otherwise === undefined ? '' : ` (${String(otherwise)})`}`
+  const said = otherwise === undefined || (Array.isArray(otherwise) && otherwise.length === 0) ? '' : ` (${String(otherwise)})`
+  return `  --${flagOf(name).padEnd(18)} ${about}${said}`
 })
-
-const COMMANDS: readonly string[] = ['start', 'check', 'pipe', 'nginx', 'agents add', 'agents remove', 'agents list', 'services add', 'services remove', 'services list', 'sessions list']
 
 export const HELP = `The gateway of Postern: holds the agents' channels and carries what nginx hands it.
 
-usage:
-  postern-gateway start [-c FILE]                                run the gateway
-  postern-gateway agents add ID --service NAME [--host HOST]     make an agent and print its join string, once
-  postern-gateway agents list | agents remove ID
-  postern-gateway services add NAME --host HOST [--prefix /PATH] [--conceal] [--trailers]      make a service, or change it to this
-  postern-gateway services list | services remove NAME
-  postern-gateway sessions list                                  who is connected
-  postern-gateway nginx --out DIR                                write the files that nginx includes
-  postern-gateway pipe [--run-dir DIR]                           a channel over standard input and output, as for ssh edge postern-gateway pipe
-  postern-gateway check [-c FILE]                                say whether the configuration is right, and do nothing
+usage: postern-gateway COMMAND
+${usage.join('\n')}
 
 options:
-  -c, --config FILE    settings as YAML (POSTERN_CONFIG)
-  --json               JSON instead of a table
-  --url URL            agents add: the gateway's URL for this agent, instead of public_url
+  -c, --config FILE      settings as YAML (POSTERN_CONFIG)
+  --json                 JSON instead of a table
   --help, --version
+${optionLines.join('\n')}
 
 settings, as flags, as POSTERN_… in the environment, or in the file with _ for -:
 ${settingLines.join('\n')}
@@ -58,38 +127,24 @@ Flags go before the environment, that before the file. The first SIGINT or SIGTE
 exit codes: 0 clean, 1 failure, 2 usage or configuration, 3 refused, 4 unreachable
 `
 
-const SETTING_FLAGS = Object.fromEntries((Object.keys(SETTINGS) as SettingName[]).map((name) => [flagOf(name), { type: 'string' as const }]))
-const OPTIONS = {
-  ...SETTING_FLAGS,
-  config: { type: 'string', short: 'c' },
-  json: { type: 'boolean' },
-  help: { type: 'boolean', short: 'h' },
-  version: { type: 'boolean', short: 'V' },
-  service: { type: 'string', multiple: true },
-  host: { type: 'string', multiple: true },
-  prefix: { type: 'string', multiple: true },
-  conceal: { type: 'boolean' },
-  trailers: { type: 'boolean' },
-  url: { type: 'string' },
-  out: { type: 'string' },
-} as const
+const EVERYWHERE = ['config', 'json', 'help', 'version', ...SETTING_FLAGS]
 
-/** Which of the options beside the settings a command takes. */
-const TAKES: Readonly<Record<string, readonly string[]>> = {
-  'agents add': ['service', 'host', 'prefix', 'url'],
-  'services add': ['host', 'prefix', 'conceal', 'trailers'],
-  nginx: ['out'],
-}
-const EVERYWHERE = ['config', 'json', 'help', 'version', ...Object.keys(SETTING_FLAGS)]
+/** The options that may follow a command, for the completion. */
+export const optionsOf = (name: CommandName): string[] => [...(specOf(name).options ?? []), ...EVERYWHERE].map((option) => `--${option}`)
 
 type Values = ReturnType<typeof parse>['values']
 
 function parse(argv: readonly string[]) {
-  return parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true })
+  const own = Object.fromEntries(Object.entries(OPTIONS).map(([name, { type, ...rest }]) => {
+    return [name, { type, multiple: 'multiple' in rest, ...('short' in rest ? { short: rest.short } : {}) }]
+  })) as Record<string, { type: 'string' | 'boolean'; multiple: boolean; short?: string }>
+  const settings = Object.fromEntries(SETTING_FLAGS.map((name) => [name, { type: 'string' as const }]))
+  const options = { ...settings, ...own, config: { type: 'string', short: 'c' }, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' }, version: { type: 'boolean', short: 'V' } } as const
+  return parseArgs({ args: [...argv], options, allowPositionals: true })
 }
 
 /** Reads the arguments after the program's name. Throws a {@link SettingsError}. */
-export function readCommand(argv: readonly string[]): Command {
+export function readCommand(argv: readonly string[]): Command | 'help' | 'version' {
   let parsed: ReturnType<typeof parse>
   try {
     parsed = parse(argv)
@@ -97,59 +152,52 @@ export function readCommand(argv: readonly string[]): Command {
     throw new SettingsError(error instanceof Error ? error.message : String(error))
   }
   const { values, positionals } = parsed
-  if (values.help === true || positionals[0] === 'help') return { command: 'help' }
-  if (values.version === true || positionals[0] === 'version') return { command: 'version' }
+  if (values.help === true || positionals[0] === 'help') return 'help'
+  if (values.version === true || positionals[0] === 'version') return 'version'
   if (positionals.length === 0) throw new SettingsError('what is to be done? Try postern-gateway --help')
-  const words = ['agents', 'services', 'sessions'].includes(positionals[0]!) ? 2 : 1
-  const name = positionals.slice(0, words).join(' ')
-  if (!COMMANDS.includes(name)) throw new SettingsError(`${JSON.stringify(positionals.slice(0, 2).join(' '))} is no command. Try postern-gateway --help`)
+  const words = NAMES.some((name) => name.startsWith(`${positionals[0]!} `)) ? 2 : 1
+  const name = NAMES.find((one) => one === positionals.slice(0, words).join(' '))
+  if (name === undefined) throw new SettingsError(`${JSON.stringify(positionals.slice(0, 2).join(' '))} is no command. Try postern-gateway --help`)
+  const args = positionals.slice(words)
   checkOptions(name, values)
-  return make(name, positionals.slice(words), values)
+  const given = Object.fromEntries(Object.entries(values).filter(([option]) => Object.hasOwn(OPTIONS, option))) as Given
+  checkGiven(name, given)
+  checkArguments(name, args)
+  return { command: name, args, given, file: values.config, flags: flagsOf(values), json: values.json === true }
 }
 
-function checkOptions(name: string, values: Values): void {
-  const taken = [...EVERYWHERE, ...(TAKES[name] ?? [])]
+function checkOptions(name: CommandName, values: Values): void {
+  const taken: readonly string[] = [...EVERYWHERE, ...(specOf(name).options ?? [])]
   const extra = Object.keys(values).find((option) => !taken.includes(option))
   if (extra !== undefined) throw new SettingsError(`${name} takes no --${extra}`)
 }
 
-function make(name: string, rest: readonly string[], values: Values): Command {
-  const configured: Configured = { file: values.config, flags: flagsOf(values), json: values.json === true }
-  const { host: hosts = [], prefix: prefixes = [], service: services = [] } = values
-  const only = (what: string): string => {
-    if (rest.length !== 1) throw new SettingsError(`${name} takes ${what}`)
-    return rest[0]!
+const WORDS: Readonly<Record<NonNullable<Spec['args']>, string>> = { ID: 'one id', NAME: 'one name', FILE: 'one file', SHELL: 'bash or zsh', 'KEY=VALUE…': 'KEY=VALUE' }
+
+function checkArguments(name: CommandName, args: readonly string[]): void {
+  const { args: kind } = specOf(name)
+  if (kind === undefined && args.length > 0) throw new SettingsError(`${name} takes no ${JSON.stringify(args[0])}`)
+  if (kind === undefined) return
+  if (args.length === 0 || (args.length > 1 && kind !== 'KEY=VALUE…')) throw new SettingsError(`${name} takes ${WORDS[kind]}`)
+  if (kind === 'SHELL' && !['bash', 'zsh'].includes(args[0]!)) throw new SettingsError(`${name} takes ${WORDS[kind]}`)
+}
+
+/** What options ask of each other. */
+function checkGiven(name: CommandName, { service = [], label = [], host = [], prefix = [], disable, enable, scope = [], file, out, limit, channel }: Given): void {
+  const need = (isThere: boolean, says: string): void => {
+    if (!isThere) throw new SettingsError(says)
   }
-  const none = (): void => {
-    if (rest.length > 0) throw new SettingsError(`${name} takes no ${JSON.stringify(rest[0])}`)
+  if (name === 'agents add') {
+    need(service.length > 0 || label.length > 0, 'agents add needs --service NAME, or --label LABEL')
+    need(prefix.length === 0 || host.length > 0, '--prefix needs --host HOST')
+    need(host.length === 0 || service.length === 1, '--host and --prefix go with one --service')
   }
-  switch (name) {
-    case 'start':
-    case 'check':
-    case 'pipe':
-    case 'agents list':
-    case 'services list':
-    case 'sessions list':
-      none()
-      return { command: name, ...configured }
-    case 'nginx':
-      none()
-      if (values.out === undefined) throw new SettingsError('nginx needs --out DIR, the folder that nginx includes from')
-      return { command: 'nginx', out: values.out, ...configured }
-    case 'agents add':
-      if (services.length === 0) throw new SettingsError('agents add needs --service NAME')
-      if (prefixes.length > 0 && hosts.length === 0) throw new SettingsError('--prefix needs --host HOST')
-      if ((hosts.length > 0 || prefixes.length > 0) && services.length > 1) throw new SettingsError('--host and --prefix go with one --service')
-      return { command: name, id: only('one agent id'), services, hosts, prefixes, url: values.url, ...configured }
-    case 'services add':
-      if (hosts.length === 0) throw new SettingsError('services add needs --host HOST')
-      return { command: name, name: only('one service name'), hosts, prefixes, conceal: values.conceal === true, trailers: values.trailers === true, ...configured }
-    case 'agents remove':
-    case 'services remove':
-      return { command: name, name: only('one name'), ...configured }
-    default:
-      throw new SettingsError(`${JSON.stringify(name)} is no command. Try postern-gateway --help`)
-  }
+  if (name === 'services add') need(host.length > 0, 'services add needs --host HOST')
+  if (name === 'agents set') need(disable !== true || enable !== true, 'either --disable or --enable')
+  if (name === 'tokens add') need(scope.length > 0, 'tokens add needs --scope SCOPE')
+  if (name === 'apply') need(file !== undefined, 'apply needs -f FILE')
+  if (name === 'nginx') need(out !== undefined, 'nginx needs --out DIR, the folder that nginx includes from')
+  for (const [option, value] of Object.entries({ limit, channel })) need(value === undefined || /^[0-9]{1,4}$/.test(value), `--${option} takes a number`)
 }
 
 function flagsOf(values: Values): Flags {

@@ -1,25 +1,44 @@
-// The main thread's side of the store and the control server: starts their worker, knows the directory, tells it what is live.
+// The main thread's side of the store and the control server: starts their worker, knows the directory, tells it what is live and what happened.
 import { Worker } from 'node:worker_threads'
-import type { Change, Live } from './control-app.ts'
+import type { Clock } from '../protocol/clock.ts'
+import { answer, type LiveGateway, NO_GATEWAY, type Question } from './control-live.ts'
+import type { AgentSettings } from './control-schemas.ts'
 import type { AgentEntry, ServiceEntry } from './directory.ts'
-import { Known } from './known.ts'
+import { type Batch, Journal } from './journal.ts'
+import { type Change, Known } from './known.ts'
 import type { SocketPlaces } from './sockets.ts'
 
 /** What the worker is started with. */
 export interface WorkerStart {
   readonly stateDir: string
   readonly publicUrl: string | undefined
+  readonly controlHosts: readonly string[]
   readonly version: string
   readonly places: SocketPlaces
 }
 
-export type ToWorker = { readonly kind: 'listen' } | { readonly kind: 'close' } | { readonly kind: 'answer'; readonly id: number; readonly live?: Live }
+export type ToWorker =
+  | { readonly kind: 'listen' }
+  | { readonly kind: 'close' }
+  | { readonly kind: 'answer'; readonly id: number; readonly value?: unknown }
+  | { readonly kind: 'batch'; readonly batch: Batch }
+
+interface Opened {
+  readonly kind: 'opened'
+  readonly serverSetup: string
+  readonly agents: readonly AgentEntry[]
+  readonly services: readonly ServiceEntry[]
+  readonly settings: AgentSettings
+  /** The secret of the first token, if there was none: to be told this once. */
+  readonly firstToken: string | undefined
+}
 
 export type FromWorker =
-  | { readonly kind: 'opened'; readonly serverSetup: string; readonly agents: readonly AgentEntry[]; readonly services: readonly ServiceEntry[] }
+  | Opened
   | { readonly kind: 'listening' }
   | { readonly kind: 'change'; readonly id: number; readonly change: Change }
-  | { readonly kind: 'live'; readonly id: number }
+  | { readonly kind: 'question'; readonly id: number; readonly question: Question }
+  | { readonly kind: 'written' }
   | { readonly kind: 'trouble'; readonly detail: string | undefined }
   | { readonly kind: 'fault'; readonly detail: string }
   | { readonly kind: 'closed' }
@@ -36,18 +55,22 @@ export interface ControlEvents {
 
 export class Control {
   readonly known: Known
+  readonly journal: Journal
   readonly serverSetup: string
+  readonly firstToken: string | undefined
   private readonly worker: Worker
   private readonly events: ControlEvents
-  private live: () => Live = () => ({ ready: false, waits_for: ['start'], exchanges: 0, sessions: [] })
+  private live: LiveGateway = NO_GATEWAY
   private onListening: ((error: Error | undefined) => void) | undefined
   private readonly exited: Promise<void>
 
-  private constructor(worker: Worker, opened: Extract<FromWorker, { kind: 'opened' }>, events: ControlEvents) {
+  private constructor(worker: Worker, opened: Opened, clock: Clock, events: ControlEvents) {
     this.worker = worker
     this.events = events
-    this.known = new Known(opened.agents, opened.services)
+    this.known = new Known(opened.agents, opened.services, opened.settings)
+    this.journal = new Journal(clock, (batch) => this.say({ kind: 'batch', batch }))
     this.serverSetup = opened.serverSetup
+    this.firstToken = opened.firstToken
     let closing = false
     worker.on('message', (message: FromWorker) => {
       if (message.kind === 'closed') closing = true
@@ -63,21 +86,21 @@ export class Control {
   }
 
   /** Opens the store. Rejects when it can't be opened. */
-  static open(start: WorkerStart, events: ControlEvents): Promise<Control> {
+  static open(start: WorkerStart, clock: Clock, events: ControlEvents): Promise<Control> {
     // Itself, as source or as compiled: whichever this is.
     const worker = new Worker(new URL(import.meta.url.endsWith('.ts') ? './control-worker.ts' : './control-worker.js', import.meta.url), { workerData: start })
     return new Promise((resolve, reject) => {
       worker.once('error', reject)
       worker.once('message', (message: FromWorker) => {
         worker.off('error', reject)
-        if (message.kind === 'opened') resolve(new Control(worker, message, events))
+        if (message.kind === 'opened') resolve(new Control(worker, message, clock, events))
         else reject(new Error(message.kind === 'failed' ? message.detail : `the store's thread said ${message.kind}`))
       })
     })
   }
 
-  /** Lets the control server listen, and answer what `live` says. */
-  async listen(live: () => Live): Promise<void> {
+  /** Lets the control server listen, and ask `live`. */
+  async listen(live: LiveGateway): Promise<void> {
     this.live = live
     await new Promise<void>((resolve, reject) => {
       this.onListening = (error) => (error === undefined ? resolve() : reject(error))
@@ -85,8 +108,9 @@ export class Control {
     })
   }
 
-  /** Closes the control server and the store. */
+  /** Closes the control server and the store, in which all that happened is then. */
   async close(): Promise<void> {
+    this.journal.flush()
     this.say({ kind: 'close' })
     await this.exited
   }
@@ -98,10 +122,13 @@ export class Control {
   private take(message: FromWorker): void {
     switch (message.kind) {
       case 'change':
-        this.apply(message.change)
+        // Whoever listens to the directory, the routes among them, is told before the change is acknowledged.
+        this.known.apply(message.change)
         return this.say({ kind: 'answer', id: message.id })
-      case 'live':
-        return this.say({ kind: 'answer', id: message.id, live: this.live() })
+      case 'question':
+        return this.say({ kind: 'answer', id: message.id, value: answer(this.live, message.question) })
+      case 'written':
+        return this.journal.written()
       case 'listening':
         return this.onListening?.(undefined)
       case 'trouble':
@@ -114,11 +141,5 @@ export class Control {
       case 'closed':
         return
     }
-  }
-
-  // Whoever listens to the directory, the routes among them, is told before the change is acknowledged.
-  private apply(change: Change): void {
-    if ('agent' in change) this.known.changeAgent(change.agent, change.entry)
-    else this.known.changeService(change.service, change.entry)
   }
 }

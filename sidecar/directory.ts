@@ -1,15 +1,18 @@
 // The contract between what is configured and the hot path: the agents and services the gateway knows, in memory, told of each change.
+import type { AgentSettings } from './control-schemas.ts'
 import type { ServicePolicy } from './policy.ts'
 
-/** An agent that may come in. */
+/** An agent that may come in now: one that is disabled, revoked or expired is not here. */
 export interface AgentEntry {
   readonly id: string
   /** Its OPAQUE registration record (protocol/opaque.ts): proves the secret, does not hold it. */
   readonly record: string
-  /** Names of the services it may serve. */
+  /** Names of the services it may serve: those it is named for, and those whose labels it has. */
   readonly services: readonly string[]
   /** What services select it by, beside its name. */
   readonly labels?: readonly string[] | undefined
+  /** What is set for it: its own over everybody's. What neither sets is as the gateway was started with. */
+  readonly settings?: AgentSettings | undefined
 }
 
 /** Something published. */

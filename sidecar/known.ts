@@ -1,14 +1,34 @@
 // The directory in memory: what the store holds, as the hot path asks for it; each change is told to all who listen.
+import type { AgentSettings } from './control-schemas.ts'
 import type { AgentEntry, Directory, DirectoryListener, ServiceEntry } from './directory.ts'
 
+const NONE: readonly string[] = []
+const UNSET: AgentSettings = {}
+
+/** A change that the store has taken: an agent's entry holds what is set for it alone, and the services that it is named for. */
+export type Change =
+  | { readonly agent: string; readonly entry: AgentEntry | undefined }
+  | { readonly service: string; readonly entry: ServiceEntry | undefined }
+  | { readonly settings: AgentSettings }
+
 export class Known implements Directory {
+  /** As the store has them. */
+  private readonly configured = new Map<string, AgentEntry>()
+  /** With the services that their labels bring, and everybody's settings. */
   private readonly byId = new Map<string, AgentEntry>()
   private readonly byName = new Map<string, ServiceEntry>()
+  /** Services that ask for labels, by the first of them: an agent is compared with those that have one of its own. */
+  private readonly byLabel = new Map<string, Set<ServiceEntry>>()
   private readonly listeners: DirectoryListener[] = []
+  private settings: AgentSettings
 
-  constructor(agents: readonly AgentEntry[], services: readonly ServiceEntry[]) {
-    for (const agent of agents) this.byId.set(agent.id, agent)
-    for (const service of services) this.byName.set(service.name, service)
+  constructor(agents: readonly AgentEntry[], services: readonly ServiceEntry[], settings: AgentSettings = UNSET) {
+    this.settings = settings
+    for (const service of services) this.place(service.name, service)
+    for (const agent of agents) {
+      this.configured.set(agent.id, agent)
+      this.byId.set(agent.id, this.whole(agent))
+    }
   }
 
   agent(id: string): AgentEntry | undefined {
@@ -31,15 +51,80 @@ export class Known implements Directory {
     this.listeners.push(listener)
   }
 
+  apply(change: Change): void {
+    if ('agent' in change) this.changeAgent(change.agent, change.entry)
+    else if ('service' in change) this.changeService(change.service, change.entry)
+    else this.changeSettings(change.settings)
+  }
+
   changeAgent(id: string, entry: AgentEntry | undefined): void {
-    if (entry === undefined) this.byId.delete(id)
-    else this.byId.set(id, entry)
-    for (const listener of this.listeners) listener.agentChanged(id, entry)
+    if (entry === undefined) {
+      this.configured.delete(id)
+      this.byId.delete(id)
+    } else {
+      this.configured.set(id, entry)
+      this.byId.set(id, this.whole(entry))
+    }
+    this.tellAgent(id)
   }
 
   changeService(name: string, entry: ServiceEntry | undefined): void {
-    if (entry === undefined) this.byName.delete(name)
-    else this.byName.set(name, entry)
+    const asked = this.byName.get(name)?.labels ?? NONE
+    this.place(name, entry)
+    const asks = entry?.labels ?? NONE
+    const changed = same(asked, asks) && (entry !== undefined || asks.length === 0) ? [] : this.review(({ labels = NONE }) => labels.length > 0)
     for (const listener of this.listeners) listener.serviceChanged(name, entry)
+    for (const id of changed) this.tellAgent(id)
+  }
+
+  private changeSettings(settings: AgentSettings): void {
+    this.settings = settings
+    for (const id of this.review(() => true)) this.tellAgent(id)
+  }
+
+  private place(name: string, entry: ServiceEntry | undefined): void {
+    const before = this.byName.get(name)
+    if (before !== undefined) this.byLabel.get(before.labels?.[0] ?? '')?.delete(before)
+    if (entry === undefined) {
+      this.byName.delete(name)
+      return
+    }
+    this.byName.set(name, entry)
+    const first = entry.labels?.[0]
+    if (first === undefined) return
+    const services = this.byLabel.get(first)
+    if (services === undefined) this.byLabel.set(first, new Set([entry]))
+    else services.add(entry)
+  }
+
+  /** Looks anew at what those agents may serve and what is set for them; returns the ids of those for whom it changed. */
+  private review(concerns: (agent: AgentEntry) => boolean): string[] {
+    const changed: string[] = []
+    for (const agent of this.configured.values()) {
+      if (!concerns(agent)) continue
+      const before = this.byId.get(agent.id)!
+      const after = this.whole(agent)
+      this.byId.set(agent.id, after)
+      if (!same(before.services, after.services) || JSON.stringify(before.settings) !== JSON.stringify(after.settings)) changed.push(agent.id)
+    }
+    return changed
+  }
+
+  private whole(agent: AgentEntry): AgentEntry {
+    return { ...agent, services: this.servedBy(agent), settings: { ...this.settings, ...(agent.settings ?? UNSET) } }
+  }
+
+  private servedBy({ services, labels = NONE }: AgentEntry): readonly string[] {
+    const found = new Set(services)
+    for (const label of labels) {
+      for (const { name, labels: asks = NONE } of this.byLabel.get(label) ?? []) if (asks.every((one) => labels.includes(one))) found.add(name)
+    }
+    return found.size === services.length ? services : [...found]
+  }
+
+  private tellAgent(id: string): void {
+    for (const listener of this.listeners) listener.agentChanged(id, this.byId.get(id))
   }
 }
+
+const same = (a: readonly string[], b: readonly string[]): boolean => a.length === b.length && a.every((value, i) => value === b[i])

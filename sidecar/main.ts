@@ -3,9 +3,10 @@
 import { readFileSync } from 'node:fs'
 import { readPem } from './certificate.ts'
 import { type Command, HELP, readCommand } from './command.ts'
+import { completion } from './completion.ts'
 import { UnreachableError, withControl } from './control-client.ts'
 import { Log } from './log.ts'
-import { manage } from './manage.ts'
+import { isManaging, manage } from './manage.ts'
 import { writeNginxFiles } from './nginx-files.ts'
 import { pipe } from './pipe.ts'
 import { groupId, readSettings, type Settings, SettingsError } from './settings.ts'
@@ -30,9 +31,13 @@ const log = new Log({ words: process.stdout.isTTY === true, now: () => new Date(
 
 async function main(): Promise<number> {
   const command = readCommand(process.argv.slice(2))
-  if (!('flags' in command)) return print(command.command === 'help' ? HELP : `${version()}\n`)
+  if (command === 'help') return print(HELP)
+  if (command === 'version') return print(`${version()}\n`)
+  const { command: name } = command
+  if (name === 'completion') return print(completion(command.args[0] as 'bash' | 'zsh'))
   const settings = readSettings(command.flags, process.env, command.file ?? process.env.POSTERN_CONFIG)
-  switch (command.command) {
+  if (isManaging(name)) return print(await withControl(settings, version(), (control) => manage(name, command, control)))
+  switch (name) {
     case 'start':
       return start(settings)
     case 'check':
@@ -41,15 +46,7 @@ async function main(): Promise<number> {
       await pipe(settings.run_dir, process.stdin, process.stdout)
       return Exit.clean
     case 'nginx':
-      return print(`${writeNginxFiles(command.out, settings.run_dir).join('\n')}\n`)
-    case 'agents add':
-    case 'agents remove':
-    case 'agents list':
-    case 'services add':
-    case 'services remove':
-    case 'services list':
-    case 'sessions list':
-      return print(await withControl(settings, version(), (call) => manage(command, call)))
+      return print(`${writeNginxFiles(command.given.out!, settings.run_dir).join('\n')}\n`)
   }
 }
 
@@ -92,15 +89,15 @@ async function start(settings: Settings): Promise<number> {
   return Promise.race([left, died])
 }
 
-function failed(error: unknown, command: Command | undefined): number {
+function failed(error: unknown, command: Command | 'help' | 'version' | undefined): number {
   const detail = error instanceof Error ? error.message : String(error)
-  if (command?.command === 'start') log.error('not_started', { detail })
+  if (typeof command === 'object' && command.command === 'start') log.error('not_started', { detail })
   else process.stderr.write(`postern-gateway: ${detail.replace(/[\p{Cc}\p{Cf}]/gu, ' ')}\n`)
   if (error instanceof SettingsError) return Exit.usage
   return error instanceof UnreachableError ? Exit.unreachable : Exit.failure
 }
 
-function commandOrNothing(): Command | undefined {
+function commandOrNothing(): Command | 'help' | 'version' | undefined {
   try {
     return readCommand(process.argv.slice(2))
   } catch {

@@ -4,13 +4,14 @@ import { errors } from '../protocol/errors.ts'
 import { FIRST_CREDIT_BYTES } from '../protocol/limits.ts'
 import { ready } from '../protocol/opaque.ts'
 import { Control } from './control.ts'
-import type { Live, LiveSession } from './control-app.ts'
 import { Doors } from './doors.ts'
 import { CHANNEL_KINDS, openEntrances } from './entrances.ts'
 import { processEnvironment } from './environment.ts'
 import { Gateway } from './gateway.ts'
 import { IngressH1, type Report } from './ingress-h1.ts'
 import { IngressH2 } from './ingress-h2.ts'
+import type { Journal } from './journal.ts'
+import { Live } from './live.ts'
 import type { Log } from './log.ts'
 import type { Member } from './member.ts'
 import { Registry, type Witness } from './registry.ts'
@@ -41,14 +42,14 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   // nginx's workers look into it, so it is everybody's to enter; what is in it has modes of its own.
   mkdirSync(settings.run_dir, { recursive: true, mode: 0o755 })
   const places: SocketPlaces = { runDir: settings.run_dir, fds: options.fds, groupId: group }
-  const control = await Control.open({ stateDir: settings.state_dir, publicUrl: settings.public_url, version: options.version, places }, {
+  const times = { heartbeatMs: settings.heartbeat_ms, deadAfterMs: settings.dead_after_ms, graceMs: settings.grace_ms, handshakeMs: settings.handshake_ms }
+  const environment = processEnvironment(times, settings.budget_bytes)
+  const control = await Control.open({ stateDir: settings.state_dir, publicUrl: settings.public_url, controlHosts: settings.control_hosts, version: options.version, places }, environment.clock, {
     onDied: (error) => options.onFatal(error),
     onTrouble: (detail) => (detail === undefined ? log.info('store_written_again') : log.error('store_not_written', { detail })),
     onFault: (detail) => log.error('control_fault', { detail }),
   })
-
-  const times = { heartbeatMs: settings.heartbeat_ms, deadAfterMs: settings.dead_after_ms, graceMs: settings.grace_ms, handshakeMs: settings.handshake_ms }
-  const environment = processEnvironment(times, settings.budget_bytes)
+  if (control.firstToken !== undefined) log.info('admin_token', { token: control.firstToken, about: 'shown this once: for the control server on its hosts' })
   const directory = control.known
   const registry = new Registry({
     directory,
@@ -58,7 +59,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
     lanes: settings.lanes_max_count,
     settings: { firstCredit: FIRST_CREDIT_BYTES, maxStreams: settings.streams_max_count },
     channels: CHANNEL_KINDS,
-    witness: witnessOf(log),
+    witness: witnessOf(log, control.journal),
   })
   const gateway = new Gateway({ environment, directory, registry, headTimeoutMs: settings.head_timeout_ms, agentWaitMs: settings.agent_wait_ms, drainMs: settings.drain_ms })
   const routes = new Routes({
@@ -71,6 +72,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
     random: (bytes) => environment.random(bytes),
   })
   registry.serving.listenPresence(routes)
+  registry.serving.listenPresence({ presenceChanged: (service, presence) => control.journal.happened(`service_${presence}`, `services/${service}`, 'gateway') })
   routes.start()
 
   const report: Report = (uuid, code, detail) => {
@@ -82,7 +84,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   const entrances = await openEntrances({ gatekeeper: registry, environment, settings, places, log })
   await listen(h1.server, 'ingress', places)
   await listen(h2.server, 'ingress-h2', places)
-  await control.listen(() => liveOf(gateway, registry, routes, environment.clock.now()))
+  await control.listen(new Live({ gateway, registry, routes, clock: environment.clock }))
   log.info('ready', { run_dir: settings.run_dir, public_url: settings.public_url, policy: settings.policy, inherited_sockets: options.fds.size })
 
   return {
@@ -104,36 +106,29 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   }
 }
 
-function witnessOf(log: Log): Witness {
+function witnessOf(log: Log, journal: Journal): Witness {
   const who = (member: Member): { agent: string; session: string; peer: string } => ({ agent: member.agentId, session: member.session.id, peer: member.peer })
+  const happened = (kind: string, member: Member, detail: Readonly<Record<string, string>> = {}): void => {
+    journal.happened(kind, `agents/${member.agentId}`, `agent ${member.agentId}`, { session: member.session.id, peer: member.peer, ...detail })
+  }
   return {
-    sessionBegan: (member) => log.info('session_began', who(member)),
-    sessionDetached: (member, reason) => log.warning('session_detached', { ...who(member), reason }),
-    sessionResumed: (member, over) => log.info('session_resumed', { ...who(member), kind: over.kind, over: over.peer }),
-    sessionEnded: (member, code, detail) => log.info('session_ended', { ...who(member), code: code.name, detail }),
+    sessionBegan: (member) => {
+      log.info('session_began', who(member))
+      happened('session_began', member)
+    },
+    sessionDetached: (member, reason) => {
+      log.warning('session_detached', { ...who(member), reason })
+      happened('session_detached', member, { reason })
+    },
+    sessionResumed: (member, over) => {
+      log.info('session_resumed', { ...who(member), kind: over.kind, over: over.peer })
+      happened('session_resumed', member, { kind: over.kind, over: over.peer })
+    },
+    sessionEnded: (member, code, detail) => {
+      log.info('session_ended', { ...who(member), code: code.name, detail })
+      happened('session_ended', member, { code: code.name, detail })
+    },
+    // Anybody can bring this about, without end: it is for the log, which counts.
     refused: (peer, code, detail) => log.stranger('agent_refused', { peer, code: code.name, detail }),
   }
-}
-
-function liveOf(gateway: Gateway, registry: Registry, routes: Routes, now: number): Live {
-  const sessions: LiveSession[] = []
-  for (const member of registry.members()) {
-    const { session } = member
-    sessions.push({
-      id: session.id,
-      agent: member.agentId,
-      instance: member.instance,
-      peer: member.peer,
-      channels: session.channelFacts.map(({ carrier, roundTripMs, lanes, since }) => {
-        return { kind: carrier.kind, peer: carrier.peer, worker: carrier.worker, round_trip_ms: roundTripMs ?? null, lanes, age_s: (now - since) / 1_000 }
-      }),
-      says: member.status?.said ?? null,
-      attached: session.attached,
-      services: member.serving,
-      streams: session.streamCount,
-      round_trip_ms: session.roundTripMs,
-      age_s: (now - member.since) / 1_000,
-    })
-  }
-  return { ready: routes.published, waits_for: routes.published ? [] : ['route table'], exchanges: gateway.underWay, sessions }
 }

@@ -60,6 +60,21 @@ export function addressOf(address: string): { host: string; port: number } {
   return { host: v6 ?? other!, port: Number(port) }
 }
 
+const CONTROL_HOSTS_MAX_COUNT = 16
+const CONTROL_HOST = /^[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/
+
+/** As a list in the file, with commas between them elsewhere. */
+const controlHosts: Kind<readonly string[]> = {
+  otherwise: [],
+  about: 'hostnames that nginx serves the control server on, to whoever has a token',
+  read: (value) => {
+    const hosts: unknown[] = Array.isArray(value) ? value : typeof value === 'string' ? value.split(',').map((host) => host.trim()) : [value]
+    const right = hosts.length <= CONTROL_HOSTS_MAX_COUNT && hosts.every((host): host is string => typeof host === 'string' && CONTROL_HOST.test(host))
+    if (!right) throw new Error('it should be hostnames in lower case, as admin.example.com')
+    return hosts
+  },
+}
+
 const DAY_MS = 86_400_000
 
 /** Every setting by its name in the file. `run_dir` is `--run-dir` as a flag and `POSTERN_RUN_DIR` in the environment. */
@@ -67,6 +82,7 @@ export const SETTINGS = {
   run_dir: text('/run/postern', 'sockets and route files', isRunDir, `an absolute path of at most ${String(RUN_DIR_MAX_BYTES)} bytes`),
   state_dir: text('/var/lib/postern', 'the store', (value) => PATH.test(value), 'an absolute path'),
   public_url: text(undefined, 'where agents find this gateway: goes into join strings', isGatewayUrl, 'an http or https URL, or tcp://HOST:PORT or tls://HOST:PORT'),
+  control_hosts: controlHosts,
   agents_address: text(undefined, 'a port of the gateway’s own where agents come in, without TLS', isAddress, ADDRESS_WORDS),
   agents_tls_address: text(undefined, 'a port of the gateway’s own where agents come in, with TLS', isAddress, ADDRESS_WORDS),
   agents_tls_cert: text(undefined, 'the certificate for it, with its chain: a PEM file', (value) => PATH.test(value), 'an absolute path'),

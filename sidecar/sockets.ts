@@ -1,10 +1,10 @@
-// The gateway's four unix sockets: bound with their modes and group, or inherited from whoever started it (sd_listen_fds(3)), as its ports may be.
+// The gateway's unix sockets: bound with their modes and group, or inherited from whoever started it (sd_listen_fds(3)), as its ports may be.
 import { chmodSync, chownSync, rmSync } from 'node:fs'
 import { connect, type Server } from 'node:net'
 import { join } from 'node:path'
 
 /** File names in the run directory and their modes; without `.sock` they are the names of inherited ones. */
-export const SOCKETS = { ingress: 0o660, 'ingress-h2': 0o660, agents: 0o660, control: 0o600 } as const
+export const SOCKETS = { ingress: 0o660, 'ingress-h2': 0o660, agents: 0o660, control: 0o600, admin: 0o660 } as const
 export type SocketName = keyof typeof SOCKETS
 /** Names of inherited sockets that are ports of the gateway's own. */
 const PORTS = ['agents-port', 'agents-tls-port'] as const

@@ -1,17 +1,12 @@
-// The store: agents, services and the gateway's own setup in one SQLite file. What it returned from is on the disk; one process at a time.
-import { chmodSync, closeSync, mkdirSync, openSync } from 'node:fs'
+// The store: one SQLite file. What it returned from is on the disk; one process at a time; a store of a newer version is not touched.
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
-import type { AgentEntry, ServiceEntry } from './directory.ts'
-
-/** Each brings the schema from its index to the next number; those that were released never change. */
-const MIGRATIONS = [
-  `CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-   CREATE TABLE agents (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
-   CREATE TABLE services (name TEXT PRIMARY KEY, hosts TEXT NOT NULL, prefixes TEXT NOT NULL, conceal INTEGER NOT NULL, trailers INTEGER NOT NULL) STRICT;
-   CREATE TABLE agent_services (agent TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE, service TEXT NOT NULL REFERENCES services(name), PRIMARY KEY (agent, service)) STRICT;
-   CREATE INDEX agent_services_by_service ON agent_services(service);`,
-] as const
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import { AgentTable } from './store-agents.ts'
+import { HistoryTable } from './store-history.ts'
+import { MIGRATIONS } from './store-migrations.ts'
+import { ServiceTable } from './store-services.ts'
+import { TokenTable } from './store-tokens.ts'
 
 /** Another process has the store open: exit code 1. */
 export class StoreBusyError extends Error {
@@ -29,11 +24,53 @@ export function isUnwritable(error: unknown): boolean {
   return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && UNWRITABLE.has(error.errcode & 0xff)
 }
 
-export class Store {
+/** A copy of the store on its way to whoever asked for it. */
+export const backupName = (random: Buffer): string => `backup-${random.toString('hex')}`
+const BACKUP = /^backup-[0-9a-f]+$/
+
+export type Row = Record<string, unknown>
+
+/** The statements of a store's tables: each is compiled once. */
+export class Statements {
   private readonly db: DatabaseSync
+  private readonly compiled = new Map<string, StatementSync>()
+
+  constructor(db: DatabaseSync) {
+    this.db = db
+  }
+
+  all(sql: string, ...values: SQLInputValue[]): Row[] {
+    return this.statement(sql).all(...values)
+  }
+
+  one(sql: string, ...values: SQLInputValue[]): Row | undefined {
+    return this.statement(sql).get(...values)
+  }
+
+  /** Returns how many rows it changed. */
+  run(sql: string, ...values: SQLInputValue[]): number {
+    return Number(this.statement(sql).run(...values).changes)
+  }
+
+  private statement(sql: string): StatementSync {
+    let statement = this.compiled.get(sql)
+    if (statement === undefined) this.compiled.set(sql, (statement = this.db.prepare(sql)))
+    return statement
+  }
+}
+
+export class Store {
+  readonly folder: string
+  readonly agents: AgentTable
+  readonly services: ServiceTable
+  readonly tokens: TokenTable
+  readonly history: HistoryTable
+  private readonly db: DatabaseSync
+  private readonly statements: Statements
 
   /** Opens `stateDir`/postern.db, makes it if it is not there. Throws {@link StoreBusyError}, and an Error for a store of a newer version. */
   constructor(stateDir: string) {
+    this.folder = stateDir
     mkdirSync(stateDir, { recursive: true, mode: 0o700 })
     const path = join(stateDir, 'postern.db')
     // Made here, for SQLite would make it for all to read, and its log with the mode that the file has by then.
@@ -48,6 +85,13 @@ export class Store {
       this.db.close()
       throw error instanceof Error && /locked|busy/.test(error.message) ? new StoreBusyError(path) : error
     }
+    // What a process that was killed during a backup left: nobody else would look for it.
+    for (const name of readdirSync(stateDir)) if (BACKUP.test(name)) rmSync(join(stateDir, name), { force: true })
+    this.statements = new Statements(this.db)
+    this.agents = new AgentTable(this.statements)
+    this.services = new ServiceTable(this.statements)
+    this.tokens = new TokenTable(this.statements)
+    this.history = new HistoryTable(this.statements)
   }
 
   close(): void {
@@ -56,69 +100,37 @@ export class Store {
 
   /** The value under `key`, made by `make` and kept if there is none. */
   setting(key: string, make: () => string): string {
-    const row = this.db.prepare('SELECT value FROM meta WHERE key = ?').get(key)
+    const row = this.statements.one('SELECT value FROM meta WHERE key = ?', key)
     if (row !== undefined) return String(row.value)
     const value = make()
-    this.db.prepare('INSERT INTO meta (key, value) VALUES (?, ?)').run(key, value)
+    this.putSetting(key, value)
     return value
   }
 
-  agents(): AgentEntry[] {
-    const services = new Map<string, string[]>()
-    for (const row of this.db.prepare('SELECT agent, service FROM agent_services ORDER BY agent, service').all()) {
-      const agent = String(row.agent)
-      const known = services.get(agent)
-      if (known === undefined) services.set(agent, [String(row.service)])
-      else known.push(String(row.service))
+  putSetting(key: string, value: string): void {
+    this.statements.run('INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value', key, value)
+  }
+
+  /** All of what `change` does, or nothing. */
+  whole<T>(change: () => T): T {
+    this.db.exec('BEGIN IMMEDIATE')
+    try {
+      const result = change()
+      this.db.exec('COMMIT')
+      return result
+    } catch (error) {
+      // On a full disk SQLite has rolled back itself.
+      if (this.db.isTransaction) this.db.exec('ROLLBACK')
+      throw error
     }
-    return this.db.prepare('SELECT id, record FROM agents ORDER BY id').all().map((row) => {
-      const id = String(row.id)
-      return { id, record: String(row.record), services: services.get(id) ?? [] }
-    })
   }
 
-  agent(id: string): AgentEntry | undefined {
-    const row = this.db.prepare('SELECT record FROM agents WHERE id = ?').get(id)
-    if (row === undefined) return undefined
-    const services = this.db.prepare('SELECT service FROM agent_services WHERE agent = ? ORDER BY service').all(id).map(({ service }) => String(service))
-    return { id, record: String(row.record), services }
-  }
-
-  services(): ServiceEntry[] {
-    return this.db.prepare('SELECT name, hosts, prefixes, conceal, trailers FROM services ORDER BY name').all().map(serviceOf)
-  }
-
-  service(name: string): ServiceEntry | undefined {
-    const row = this.db.prepare('SELECT name, hosts, prefixes, conceal, trailers FROM services WHERE name = ?').get(name)
-    return row === undefined ? undefined : serviceOf(row)
-  }
-
-  /** Makes or replaces an agent with all it may serve. Every service must be there. */
-  putAgent(agent: AgentEntry): void {
-    this.whole(() => {
-      this.db.prepare('INSERT INTO agents (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record').run(agent.id, agent.record)
-      this.db.prepare('DELETE FROM agent_services WHERE agent = ?').run(agent.id)
-      const allow = this.db.prepare('INSERT INTO agent_services (agent, service) VALUES (?, ?)')
-      for (const service of agent.services) allow.run(agent.id, service)
-    })
-  }
-
-  removeAgent(id: string): void {
-    this.db.prepare('DELETE FROM agents WHERE id = ?').run(id)
-  }
-
-  putService(service: ServiceEntry): void {
-    this.db
-      .prepare(
-        `INSERT INTO services (name, hosts, prefixes, conceal, trailers) VALUES (?, ?, ?, ?, ?)
-         ON CONFLICT (name) DO UPDATE SET hosts = excluded.hosts, prefixes = excluded.prefixes, conceal = excluded.conceal, trailers = excluded.trailers`,
-      )
-      .run(service.name, JSON.stringify(service.hosts), JSON.stringify(service.prefixes), service.conceal ? 1 : 0, service.trailers ? 1 : 0)
-  }
-
-  /** Throws while an agent is allowed it (a foreign key). */
-  removeService(name: string): void {
-    this.db.prepare('DELETE FROM services WHERE name = ?').run(name)
+  /** Writes all of it, as it is now, to a new file at `path`, for its owner alone. */
+  backup(path: string): void {
+    if (existsSync(path)) throw new Error(`${path} is there already`)
+    // Made here for its mode; SQLite takes an empty file for a new one.
+    closeSync(openSync(path, 'wx', 0o600))
+    this.statements.run('VACUUM INTO ?', path)
   }
 
   private migrate(path: string): void {
@@ -128,24 +140,4 @@ export class Store {
       this.whole(() => this.db.exec(`${MIGRATIONS[number]!}; PRAGMA user_version = ${String(number + 1)}`))
     }
   }
-
-  private whole(change: () => void): void {
-    this.db.exec('BEGIN IMMEDIATE')
-    try {
-      change()
-      this.db.exec('COMMIT')
-    } catch (error) {
-      // On a full disk SQLite has rolled back itself.
-      if (this.db.isTransaction) this.db.exec('ROLLBACK')
-      throw error
-    }
-  }
 }
-
-const serviceOf = (row: Record<string, unknown>): ServiceEntry => ({
-  name: String(row.name),
-  hosts: JSON.parse(String(row.hosts)) as string[],
-  prefixes: JSON.parse(String(row.prefixes)) as string[],
-  conceal: row.conceal === 1,
-  trailers: row.trailers === 1,
-})

@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process'
 import { join } from 'node:path'
 import t from 'tap'
-import { HELP, readCommand } from '../../sidecar/command.ts'
+import { COMMANDS, HELP, readCommand } from '../../sidecar/command.ts'
 import { SETTINGS } from '../../sidecar/settings.ts'
 
 const MAIN = join(import.meta.dirname, '../../sidecar/main.ts')
@@ -14,18 +14,19 @@ function run(...args: string[]): Promise<{ code: unknown; stdout: string; stderr
 }
 
 t.test('commands are read into what is to be done', (t) => {
-  const bare = { file: undefined, flags: {}, json: false }
-  t.same(readCommand(['start', '-c', 'x.yaml', '--run-dir', '/r', '--drain-ms=5']), { command: 'start', file: 'x.yaml', flags: { run_dir: '/r', drain_ms: '5' }, json: false })
+  const bare = { args: [], given: {}, file: undefined, flags: {}, json: false }
+  t.same(readCommand(['start', '-c', 'x.yaml', '--run-dir', '/r', '--drain-ms=5']), { ...bare, command: 'start', file: 'x.yaml', flags: { run_dir: '/r', drain_ms: '5' } })
   t.same(readCommand(['agents', 'add', 'a', '--service', 's', '--host', 'h', '--host', 'i', '--prefix', '/p', '--url', 'https://u']), {
-    command: 'agents add', id: 'a', services: ['s'], hosts: ['h', 'i'], prefixes: ['/p'], url: 'https://u', ...bare,
+    ...bare, command: 'agents add', args: ['a'], given: { service: ['s'], host: ['h', 'i'], prefix: ['/p'], url: 'https://u' },
   })
-  t.same(readCommand(['agents', 'add', '--service', 's', '--service', 't', 'a']), { command: 'agents add', id: 'a', services: ['s', 't'], hosts: [], prefixes: [], url: undefined, ...bare })
-  t.same(readCommand(['services', 'add', 's', '--host', 'h', '--conceal', '--trailers']), { command: 'services add', name: 's', hosts: ['h'], prefixes: [], conceal: true, trailers: true, ...bare })
-  t.same(readCommand(['agents', 'remove', 'a']), { command: 'agents remove', name: 'a', ...bare })
-  t.same(readCommand(['sessions', 'list', '--json']), { command: 'sessions list', ...bare, json: true })
-  t.same(readCommand(['nginx', '--out', 'd']), { command: 'nginx', out: 'd', ...bare })
-  for (const args of [['--help'], ['-h'], ['help'], ['agents', 'add', '--help']]) t.same(readCommand(args), { command: 'help' })
-  for (const args of [['--version'], ['-V'], ['version']]) t.same(readCommand(args), { command: 'version' })
+  t.same(readCommand(['services', 'add', 's', '--host', 'h', '--conceal', '--trailers']), { ...bare, command: 'services add', args: ['s'], given: { host: ['h'], conceal: true, trailers: true } })
+  t.same(readCommand(['agents', 'remove', 'a']), { ...bare, command: 'agents remove', args: ['a'] })
+  t.same(readCommand(['sessions', 'list', '--json']), { ...bare, command: 'sessions list', json: true })
+  t.same(readCommand(['settings', 'set', 'a=1', 'b=2']), { ...bare, command: 'settings set', args: ['a=1', 'b=2'] })
+  t.same(readCommand(['apply', '-f', 'x.yaml', '--dry-run']), { ...bare, command: 'apply', given: { file: 'x.yaml', 'dry-run': true } })
+  t.same(readCommand(['nginx', '--out', 'd']), { ...bare, command: 'nginx', given: { out: 'd' } })
+  for (const args of [['--help'], ['-h'], ['help'], ['agents', 'add', '--help']]) t.equal(readCommand(args), 'help')
+  for (const args of [['--version'], ['-V'], ['version']]) t.equal(readCommand(args), 'version')
   t.end()
 })
 
@@ -42,17 +43,24 @@ t.test('what can not be meant is refused with what would be right', (t) => {
     ['start --drain-ms', /argument missing/],
     ['start --json=yes', /does not take an argument/],
     ['agents add', /needs --service NAME/],
-    ['agents add a', /needs --service NAME/],
-    ['agents add --service s', /takes one agent id/],
-    ['agents add a b --service s', /takes one agent id/],
+    ['agents add a', /needs --service NAME, or --label/],
+    ['agents add --service s', /takes one id/],
+    ['agents add a b --service s', /takes one id/],
     ['agents add a --service s --service t --host h', /go with one --service/],
     ['agents add a --service s --prefix /p', /--prefix needs --host/],
     ['agents add a --service s --conceal', /takes no --conceal/],
-    ['agents remove', /takes one name/],
+    ['agents remove', /takes one id/],
     ['agents list a', /takes no "a"/],
     ['agents list --out x', /takes no --out/],
     ['services add s', /needs --host HOST/],
     ['services remove s t', /takes one name/],
+    ['agents set a --disable --enable', /either --disable or --enable/],
+    ['tokens add ci', /needs --scope SCOPE/],
+    ['settings set', /takes KEY=VALUE/],
+    ['apply', /needs -f FILE/],
+    ['apply -f x y', /takes no "y"/],
+    ['history list --limit x', /--limit takes a number/],
+    ['completion fish', /takes bash or zsh/],
     ['nginx', /needs --out DIR/],
     ['nginx --out d e', /takes no "e"/],
   ]
@@ -62,7 +70,7 @@ t.test('what can not be meant is refused with what would be right', (t) => {
 
 t.test('the help names every command and every setting', (t) => {
   for (const name of Object.keys(SETTINGS)) t.match(HELP, `--${name.replaceAll('_', '-')} `)
-  for (const command of ['start', 'agents add', 'agents list', 'agents remove', 'services add', 'services list', 'services remove', 'sessions list', 'nginx', 'pipe', 'check']) t.match(HELP, command)
+  for (const command of Object.keys(COMMANDS)) t.match(HELP, `  ${command} `)
   t.end()
 })
 

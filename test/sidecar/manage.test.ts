@@ -26,10 +26,10 @@ t.test('while the gateway runs: agents and services come and go, and the join st
   t.match(await run('agents add x! --service app'), { code: 1, stderr: /id/ })
   t.equal((await run('services add wiki --host wiki.test --prefix /w --conceal')).stdout, 'service wiki is there\n')
   t.equal((await run('services add wiki --host wiki.test')).stdout, 'service wiki is changed\n')
-  t.equal((await run('services list')).stdout, 'SERVICE  HOSTS               PREFIXES\napp      app.test more.test  /\nwiki     wiki.test           /\n')
-  t.equal((await run('agents list')).stdout, 'AGENT  MAY SERVE\nweb-1  app\nweb-2  app\n')
-  t.same(JSON.parse((await run('agents list --json')).stdout), [{ id: 'web-1', services: ['app'] }, { id: 'web-2', services: ['app'] }])
-  t.match((await run('sessions list')).stdout, /^AGENT +FROM +CHANNEL +SERVES +STREAMS +ROUND TRIP +AGE\n$/)
+  t.equal((await run('services list')).stdout, 'SERVICE  HOSTS               PREFIXES  LABELS  POLICY\napp      app.test more.test  /\nwiki     wiki.test           /\n')
+  t.equal((await run('agents list')).stdout, 'AGENT  MAY SERVE  LABELS  STATE\nweb-1  app                active\nweb-2  app                active\n')
+  t.match(JSON.parse((await run('agents list --json')).stdout), [{ id: 'web-1', services: ['app'] }, { id: 'web-2', services: ['app'] }])
+  t.match((await run('sessions list')).stdout, /^SESSION +AGENT +FROM +CHANNEL +SERVES +STREAMS +ROUND TRIP +AGE\n$/)
   t.match(await run('services remove app'), { code: 1, stderr: 'postern-gateway: agents may serve it: web-1, web-2\n' })
   t.equal((await run('agents remove web-1')).stdout, 'agent web-1 is gone\n')
   t.match(await run('agents remove web-1'), { code: 1, stderr: 'postern-gateway: there is no agent web-1\n' })
@@ -42,7 +42,7 @@ t.test('while the gateway runs: agents and services come and go, and the join st
 t.test('without public_url an agent needs --url, and nothing is left of one that lacked it', async (t) => {
   const run = commandsOf(folders(t))
   t.match(await run('agents add a --service s --host s.test'), { code: 1, stderr: /set public_url, or say url/ })
-  t.equal((await run('services list')).stdout, 'SERVICE  HOSTS  PREFIXES\n')
+  t.equal((await run('services list')).stdout, 'SERVICE  HOSTS  PREFIXES  LABELS  POLICY\n')
   t.equal((await run('agents add a --service s --host s.test --url http://edge.test')).code, 0)
 })
 
@@ -54,7 +54,7 @@ t.test('while none runs: the command opens the store itself, and the gateway tha
   t.equal(added.code, 0)
   await gateway.restart()
   t.match(readFileSync(join(gateway.runDir, 'routes/s.test'), 'utf8'), /^1 away h1 s -\n$/)
-  t.match(await run('agents list'), { stdout: /^a +s$/m })
+  t.match(await run('agents list'), { stdout: /^a +s +active$/m })
   const key = decodeJoin(added.stdout).key
   t.equal(decodeJoin((await run('agents add b --service s --url http://edge.test')).stdout).key, key, 'it is the same gateway')
 })

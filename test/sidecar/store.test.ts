@@ -1,26 +1,30 @@
 // The store: what it returned from is there after kill -9, a second process is refused, a newer store is not touched.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { statSync } from 'node:fs'
+import { mkdirSync, readdirSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import t from 'tap'
 import { Store, StoreBusyError } from '../../sidecar/store.ts'
+import { EXCHANGES_KEPT_COUNT, HISTORY_KEPT_MS } from '../../sidecar/store-history.ts'
+import { MIGRATIONS } from '../../sidecar/store-migrations.ts'
 
 const MODULE = join(import.meta.dirname, '../../sidecar/store.ts')
-const SERVICE = { name: 'demo', hosts: ['demo.test'], prefixes: ['/'], conceal: false, trailers: true }
+const SERVICE = { name: 'demo', hosts: ['demo.test'], prefixes: ['/', '/a'], conceal: false, trailers: true, labels: ['x=y'], origin: 'http://localhost:1', policy: { methods: ['GET'] }, createdAt: 5 }
+const AGENT = { id: 'a', record: 'r', services: ['demo'], labels: ['x=y'], settings: { connections: 2 }, disabled: true, revoked: false, expiresAt: 7, createdAt: 5, rotatedAt: null }
 
 t.test('what was put is there when it is opened again, in a file for its owner alone', (t) => {
   const dir = t.testdir()
   const first = new Store(dir)
-  first.putService(SERVICE)
-  first.putAgent({ id: 'a', record: 'r', services: ['demo'] })
+  first.services.put(SERVICE)
+  first.agents.put(AGENT)
   const made = first.setting('setup', () => 'once')
   first.close()
   const again = new Store(dir)
   t.teardown(() => again.close())
-  t.same(again.services(), [SERVICE])
-  t.same(again.agents(), [{ id: 'a', record: 'r', services: ['demo'] }])
+  t.same(again.services.all(), [SERVICE])
+  t.same(again.services.placesOf('demo.test'), [{ host: 'demo.test', prefix: '/', service: 'demo' }, { host: 'demo.test', prefix: '/a', service: 'demo' }])
+  t.same(again.agents.all(), [AGENT])
   t.equal(again.setting('setup', () => 'twice'), made)
   t.equal(statSync(join(dir, 'postern.db')).mode & 0o777, 0o600)
   t.end()
@@ -29,14 +33,79 @@ t.test('what was put is there when it is opened again, in a file for its owner a
 t.test('a service that an agent may serve is not removed, an agent of an unknown service not kept', (t) => {
   const store = new Store(t.testdir())
   t.teardown(() => store.close())
-  store.putService(SERVICE)
-  store.putAgent({ id: 'a', record: 'r', services: ['demo'] })
-  t.throws(() => store.removeService('demo'))
-  t.throws(() => store.putAgent({ id: 'b', record: 'r', services: ['nowhere'] }))
-  t.same(store.agents().map(({ id }) => id), ['a'])
-  store.removeAgent('a')
-  store.removeService('demo')
-  t.same(store.services(), [])
+  store.services.put(SERVICE)
+  store.agents.put(AGENT)
+  t.throws(() => store.services.remove('demo'))
+  t.throws(() => store.whole(() => store.agents.put({ ...AGENT, id: 'b', services: ['nowhere'] })))
+  t.throws(() => store.whole(() => store.services.put({ ...SERVICE, name: 'other' })), /UNIQUE/, 'nor is a place another’s')
+  t.same(store.agents.all().map(({ id }) => id), ['a'])
+  t.same(store.services.all().map(({ name }) => name), ['demo'])
+  store.agents.remove('a')
+  store.services.remove('demo')
+  t.same(store.services.all(), [])
+  t.same(store.services.placesOf('demo.test'), [])
+  t.end()
+})
+
+t.test('a store of the first version is brought to this one with all that was in it', (t) => {
+  const dir = t.testdir()
+  const db = new DatabaseSync(join(dir, 'postern.db'))
+  db.exec(`${MIGRATIONS[0]!}; PRAGMA user_version = 1;
+    INSERT INTO services VALUES ('old', '["old.test","+.old.test"]', '["/","/a"]', 1, 0); INSERT INTO agents VALUES ('a', 'r'); INSERT INTO agent_services VALUES ('a', 'old')`)
+  db.close()
+  const store = new Store(dir)
+  t.teardown(() => store.close())
+  t.same(store.services.one('old'), { name: 'old', hosts: ['old.test', '+.old.test'], prefixes: ['/', '/a'], conceal: true, trailers: false, labels: [], origin: null, policy: {}, createdAt: null })
+  t.same(store.services.places('', '', 10).map(({ host, prefix }) => host + prefix), ['+.old.test/', '+.old.test/a', 'old.test/', 'old.test/a'])
+  t.same(store.agents.all(), [{ id: 'a', record: 'r', services: ['old'], labels: [], settings: {}, disabled: false, revoked: false, expiresAt: null, createdAt: null, rotatedAt: null }])
+  t.end()
+})
+
+t.test('history and exchanges are forgotten by age and by number, the oldest first, a little at a time', (t) => {
+  const store = new Store(t.testdir())
+  t.teardown(() => store.close())
+  const now = 10 * HISTORY_KEPT_MS
+  const entry = { kind: 'k', subject: 's', who: 'w', detail: {} }
+  store.whole(() => {
+    for (let i = 0; i < 3_000; i++) store.history.add({ ...entry, at: now - HISTORY_KEPT_MS - 1 })
+    for (let i = 0; i < 10; i++) store.history.add({ ...entry, at: now })
+  })
+  t.equal(store.history.forget(now), true, 'there is more')
+  t.equal(store.history.page(Number.MAX_SAFE_INTEGER, 9_999, {}).length, 1_010)
+  t.equal(store.history.forget(now), false)
+  t.same(store.history.page(Number.MAX_SAFE_INTEGER, 9_999, {}).map(({ at }) => at), Array<number>(10).fill(now))
+  const exchange = { at: now, uuid: 'u', service: 's', agent: null, method: 'GET', path: '/', status: 200, error: null, waitMs: 0, headMs: 1, totalMs: 1, sentBytes: 0, receivedBytes: 1 }
+  store.whole(() => {
+    for (let i = 0; i < EXCHANGES_KEPT_COUNT + 1_500; i++) store.history.addExchange(exchange)
+  })
+  t.equal(store.history.forget(now), false)
+  const [oldest] = store.history.exchanges(1_502, 9_999, {})
+  t.equal(oldest?.id, 1_501)
+  t.same(store.history.exchanges(1_501, 9_999, {}), [])
+  t.end()
+})
+
+t.test('a backup is the store as it is, and no other file is written over', (t) => {
+  const dir = t.testdir()
+  const store = new Store(join(dir, 'a'))
+  t.teardown(() => store.close())
+  store.services.put(SERVICE)
+  mkdirSync(join(dir, 'b'))
+  const path = join(dir, 'b/postern.db')
+  store.backup(path)
+  t.throws(() => store.backup(path), /is there already/)
+  t.equal(statSync(path).mode & 0o777, 0o600)
+  store.services.remove('demo')
+  const copy = new Store(join(dir, 'b'))
+  t.teardown(() => copy.close())
+  t.same(copy.services.all(), [SERVICE])
+  t.end()
+})
+
+t.test('a copy that was on its way when the process was killed is gone with the next start', (t) => {
+  const dir = t.testdir({ 'backup-0a1b': 'x', 'backup-mine': 'x' })
+  new Store(dir).close()
+  t.same(readdirSync(dir).sort(), ['backup-mine', 'postern.db'])
   t.end()
 })
 
@@ -62,9 +131,9 @@ t.test('a store of a newer version is refused', (t) => {
 t.test('kill -9 while it writes loses nothing acknowledged', async (t) => {
   const dir = t.testdir()
   const script = `const { Store } = await import(process.argv[1]); const { writeSync } = await import('node:fs'); const store = new Store(process.argv[2])
-    for (let i = store.agents().length; ; i++) { store.putAgent({ id: 'a' + i, record: 'r', services: [] }); writeSync(1, i + '\\n') }`
+    for (let i = store.agents.all().length; ; i++) { store.whole(() => store.agents.put({ ...JSON.parse(process.argv[3]), id: 'a' + i })); writeSync(1, i + '\\n') }`
   for (let round = 1; round <= 5; round++) {
-    const child = spawn(process.execPath, ['--input-type=module', '-e', script, MODULE, dir], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script, MODULE, dir, JSON.stringify({ ...AGENT, services: [] })], { stdio: ['ignore', 'pipe', 'inherit'] })
     let said = ''
     child.stdout.on('data', (chunk: Buffer) => {
       said += chunk.toString()
@@ -72,7 +141,7 @@ t.test('kill -9 while it writes loses nothing acknowledged', async (t) => {
     })
     await once(child, 'close')
     const store = new Store(dir)
-    const ids = new Set(store.agents().map(({ id }) => id))
+    const ids = new Set(store.agents.all().map(({ id }) => id))
     store.close()
     t.same(said.trimEnd().split('\n').filter((number) => !ids.has(`a${number}`)), [])
   }

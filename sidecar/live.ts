@@ -1,0 +1,101 @@
+// The main thread's answers to the control server: sessions and channels as they are, whether visitors can come, and the ending of what is to end.
+import type { Clock } from '../protocol/clock.ts'
+import { errors } from '../protocol/errors.ts'
+import type { LiveGateway, LiveSession, Ready, SessionsAsked } from './control-live.ts'
+import type { Gateway } from './gateway.ts'
+import type { Member } from './member.ts'
+import type { Presence } from './presence.ts'
+import type { Registry } from './registry.ts'
+import type { Routes } from './routes.ts'
+
+export interface LiveParts {
+  readonly gateway: Gateway
+  readonly registry: Registry
+  readonly routes: Routes
+  readonly clock: Clock
+}
+
+export class Live implements LiveGateway {
+  private readonly parts: LiveParts
+  /** A cursor must outlive the session that it names: sessions are numbered as they are seen, in the order in which they came. */
+  private readonly numbers = new WeakMap<Member, number>()
+  private lastNumber = 0
+
+  constructor(parts: LiveParts) {
+    this.parts = parts
+  }
+
+  ready(): Ready {
+    const { gateway, registry, routes } = this.parts
+    let sessions = 0
+    for (const _member of registry.members()) sessions++
+    return { ready: routes.published, waits_for: routes.published ? [] : ['route table'], exchanges: gateway.underWay, sessions }
+  }
+
+  sessions({ after, limit, agent }: SessionsAsked): { items: readonly LiveSession[]; next: string | null } {
+    const from = Number(after)
+    const items: LiveSession[] = []
+    let last = 0
+    for (const member of this.parts.registry.members()) {
+      const number = this.numberOf(member)
+      if (number <= from || (agent !== undefined && member.agentId !== agent)) continue
+      if (items.length === limit) return { items, next: String(last) }
+      items.push(this.shown(member))
+      last = number
+    }
+    return { items, next: null }
+  }
+
+  session(id: string): LiveSession | undefined {
+    const member = this.member(id)
+    return member === undefined ? undefined : this.shown(member)
+  }
+
+  presence(services: readonly string[]): Presence[] {
+    return services.map((service) => this.parts.registry.serving.presence(service))
+  }
+
+  disconnect(id: string): boolean {
+    const member = this.member(id)
+    member?.session.end(errors.disconnected, errors.disconnected.says)
+    return member !== undefined
+  }
+
+  cut(id: string, channel: number): boolean {
+    const carrier = this.member(id)?.session.carriers[channel]
+    carrier?.abort()
+    return carrier !== undefined
+  }
+
+  private member(id: string): Member | undefined {
+    for (const member of this.parts.registry.members()) if (member.session.id === id) return member
+    return undefined
+  }
+
+  private numberOf(member: Member): number {
+    let number = this.numbers.get(member)
+    if (number === undefined) this.numbers.set(member, (number = ++this.lastNumber))
+    return number
+  }
+
+  private shown(member: Member): LiveSession {
+    const { session } = member
+    const now = this.parts.clock.now()
+    return {
+      id: session.id,
+      agent: member.agentId,
+      instance: member.instance,
+      peer: member.peer,
+      channels: session.channelFacts.map(({ carrier, roundTripMs, lanes, since }) => {
+        return { kind: carrier.kind, peer: carrier.peer, worker: carrier.worker, round_trip_ms: roundTripMs ?? null, lanes, age_s: (now - since) / 1_000 }
+      }),
+      says: member.status?.said ?? null,
+      attached: session.attached,
+      services: member.serving,
+      streams: session.streamCount,
+      // Infinite as long as nothing was measured.
+      round_trip_ms: Number.isFinite(session.roundTripMs) ? session.roundTripMs : null,
+      age_s: (now - member.since) / 1_000,
+    }
+  }
+}

@@ -1,0 +1,141 @@
+// What happened, in the store: history and recent exchanges, read from the newest back, and forgotten by age and number a little at a time.
+import type { SQLInputValue } from 'node:sqlite'
+import type { Row, Statements } from './store.ts'
+
+export interface Happening {
+  /** Milliseconds since 1970. */
+  readonly at: number
+  readonly kind: string
+  /** The resource, as agents/web-1. */
+  readonly subject: string
+  readonly who: string
+  readonly detail: Readonly<Record<string, unknown>>
+}
+
+export interface StoredHappening extends Happening {
+  readonly id: number
+}
+
+export interface ExchangeFacts {
+  readonly at: number
+  readonly uuid: string
+  readonly service: string
+  readonly agent: string | null
+  readonly method: string
+  readonly path: string
+  readonly status: number | null
+  readonly error: string | null
+  readonly waitMs: number
+  readonly headMs: number | null
+  readonly totalMs: number
+  readonly sentBytes: number
+  readonly receivedBytes: number
+}
+
+export interface StoredExchange extends ExchangeFacts {
+  readonly id: number
+}
+
+/** What history and exchanges may be asked by: columns. */
+export type HistoryFilter = Readonly<Partial<Record<'subject' | 'kind', string>>>
+export type ExchangeFilter = Readonly<Partial<Record<'uuid' | 'service' | 'agent' | 'error', string>>>
+
+/** Kept so long at most, and no more of them than that. */
+export const HISTORY_KEPT_MS = 90 * 86_400_000
+export const HISTORY_KEPT_COUNT = 200_000
+export const EXCHANGES_KEPT_MS = 86_400_000
+export const EXCHANGES_KEPT_COUNT = 100_000
+/** Rows that one step of forgetting deletes: a few milliseconds, for whoever asks meanwhile waits. */
+const FORGET_STEP_COUNT = 2_000
+
+export class HistoryTable {
+  private readonly statements: Statements
+
+  constructor(statements: Statements) {
+    this.statements = statements
+  }
+
+  /** Returns its id. */
+  add({ at, kind, subject, who, detail }: Happening): number {
+    return Number(this.statements.one('INSERT INTO history (at, kind, subject, who, detail) VALUES (?, ?, ?, ?, ?) RETURNING id', at, kind, subject, who, JSON.stringify(detail))!.id)
+  }
+
+  addExchange(one: ExchangeFacts): void {
+    this.statements.run(
+      `INSERT INTO exchanges (at, uuid, service, agent, method, path, status, error, wait_ms, head_ms, total_ms, sent_bytes, received_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      one.at, one.uuid, one.service, one.agent, one.method, one.path, one.status, one.error, one.waitMs, one.headMs, one.totalMs, one.sentBytes, one.receivedBytes,
+    )
+  }
+
+  /** The newest before the id `before`, the newest first. */
+  page(before: number, count: number, filter: HistoryFilter): StoredHappening[] {
+    const { where, values } = conditions(filter)
+    return this.statements.all(`SELECT * FROM history WHERE id < ?${where} ORDER BY id DESC LIMIT ?`, before, ...values, count).map(happeningOf)
+  }
+
+  /** Those after the id `after`, in their order. */
+  since(after: number, count: number): StoredHappening[] {
+    return this.statements.all('SELECT * FROM history WHERE id > ? ORDER BY id LIMIT ?', after, count).map(happeningOf)
+  }
+
+  /** The id of the newest; 0: there is none. */
+  get last(): number {
+    return Number(this.statements.one('SELECT coalesce(max(id), 0) AS id FROM history')!.id)
+  }
+
+  exchanges(before: number, count: number, filter: ExchangeFilter): StoredExchange[] {
+    const { where, values } = conditions(filter)
+    return this.statements.all(`SELECT * FROM exchanges WHERE id < ?${where} ORDER BY id DESC LIMIT ?`, before, ...values, count).map(exchangeOf)
+  }
+
+  /** Deletes some of what is too old or too much, looking at the oldest alone. True: there may be more of it. */
+  forget(now: number): boolean {
+    const steps = [
+      this.statements.run('DELETE FROM history WHERE id IN (SELECT id FROM (SELECT id, at FROM history ORDER BY id LIMIT ?) WHERE at < ?)', FORGET_STEP_COUNT, now - HISTORY_KEPT_MS),
+      this.drop('history', HISTORY_KEPT_COUNT),
+      this.statements.run('DELETE FROM exchanges WHERE id IN (SELECT id FROM (SELECT id, at FROM exchanges ORDER BY id LIMIT ?) WHERE at < ?)', FORGET_STEP_COUNT, now - EXCHANGES_KEPT_MS),
+      this.drop('exchanges', EXCHANGES_KEPT_COUNT),
+    ]
+    return steps.some((count) => count >= FORGET_STEP_COUNT)
+  }
+
+  // Ids go up by one, so the newest tells how many there are, at least.
+  private drop(table: 'history' | 'exchanges', kept: number): number {
+    const last = Number(this.statements.one(`SELECT coalesce(max(id), 0) AS id FROM ${table}`)!.id)
+    return this.statements.run(`DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE id <= ? ORDER BY id LIMIT ?)`, last - kept, FORGET_STEP_COUNT)
+  }
+}
+
+function conditions(filter: Readonly<Partial<Record<string, string>>>): { where: string; values: SQLInputValue[] } {
+  const entries = Object.entries(filter).filter((entry): entry is [string, string] => entry[1] !== undefined)
+  return { where: entries.map(([column]) => ` AND ${column} = ?`).join(''), values: entries.map(([, value]) => value) }
+}
+
+const happeningOf = (row: Row): StoredHappening => ({
+  id: Number(row.id),
+  at: Number(row.at),
+  kind: String(row.kind),
+  subject: String(row.subject),
+  who: String(row.who),
+  detail: JSON.parse(String(row.detail)) as Record<string, unknown>,
+})
+
+const numberOrNull = (value: unknown): number | null => (value === null ? null : Number(value))
+const textOrNull = (value: unknown): string | null => (typeof value === 'string' ? value : null)
+
+const exchangeOf = (row: Row): StoredExchange => ({
+  id: Number(row.id),
+  at: Number(row.at),
+  uuid: String(row.uuid),
+  service: String(row.service),
+  agent: textOrNull(row.agent),
+  method: String(row.method),
+  path: String(row.path),
+  status: numberOrNull(row.status),
+  error: textOrNull(row.error),
+  waitMs: Number(row.wait_ms),
+  headMs: numberOrNull(row.head_ms),
+  totalMs: Number(row.total_ms),
+  sentBytes: Number(row.sent_bytes),
+  receivedBytes: Number(row.received_bytes),
+})
