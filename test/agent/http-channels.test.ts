@@ -1,4 +1,5 @@
 // The agent's http channels before whoever answers in a gateway's place: HTML, refusals, garbage, silence, answers cut, packed or too large. It says what is wrong, and takes no byte of it.
+import https from 'node:https'
 import net from 'node:net'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
@@ -15,6 +16,7 @@ import { MESSAGE_MAX_BYTES } from '../../protocol/limits.ts'
 import { encodeBeat } from '../../protocol/messages.ts'
 import type { Ends } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
+import { CERTIFICATE, KEY } from './certificate.ts'
 
 const DIALS: Readonly<Record<string, Dial>> = { sse: dialSse, 'long-poll': dialLongPoll }
 const ID = 'f0'.repeat(16)
@@ -101,6 +103,13 @@ for (const [kind, dial] of Object.entries(DIALS)) {
     const way: Way = { kind: 'forward', proxy: new URL(`http://127.0.0.1:${String(port)}`) }
     t.match(told(await dialed(dial, { gateway: 'https://gate.example', way })), /^proxy: .*is asked for plain requests alone/)
     t.same(requests, [])
+  })
+
+  t.test(`${kind}: a certificate that nobody vouches for is no gateway, and is asked nothing`, async (t) => {
+    const server = https.createServer({ cert: CERTIFICATE, key: KEY }, () => t.fail('a request'))
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => server.close())
+    t.match(told(await dialed(dial, { gateway: `https://localhost:${String((server.address() as AddressInfo).port)}` })), /^tls: localhost:\d+: self-signed certificate$/)
   })
 
   t.test(`${kind}: a dial that is given up says nothing`, async (t) => {
