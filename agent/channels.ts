@@ -32,17 +32,23 @@ export interface ChannelState extends ChannelSaid {
   readonly age_ms: number
 }
 
-/** `opening`: asked for, with these lanes. `carrying`: theirs. `leaving`: its lanes go to another as soon as there is one, then it is closed. */
+/**
+ * `opening`: asked for, with these lanes. `overdue`: the same, and its answer takes too long to count on it. `carrying`: theirs. `leaving`: its lanes go to
+ * another as soon as there is one, then it is closed.
+ */
 interface Held {
   readonly candidate: Candidate
   readonly carrier: Carrier
   readonly since: number
-  state: 'opening' | 'carrying' | 'leaving'
+  state: 'opening' | 'overdue' | 'carrying' | 'leaving'
   lanes: number[]
 }
 
 /** So many of a session's channels are begun at once: sixteen at a time would look like an attack to some proxies. */
 const RACES_MAX_COUNT = 4
+
+/** A channel that was just proven, and does not answer within this, broke in between: visitors wait no longer than 5 s for it to be given up. */
+const OVERDUE_MS = 2_000
 
 export class Channels {
   readonly events: Pick<SessionEvents, 'onDetached' | 'onAttached' | 'onChannelLost' | 'onStalled' | 'onMove'>
@@ -126,8 +132,11 @@ export class Channels {
   }
 
   private closeIdle(): void {
+    // One that was overdue and came after all may be one too many.
+    let surplus = this.all('carrying').length - this.session.rides.length
     for (const carrier of this.session.idleCarriers) {
-      if (this.held.get(carrier)?.state !== 'leaving') continue
+      const held = this.held.get(carrier)
+      if (held?.state !== 'leaving' && (held?.state !== 'carrying' || surplus-- <= 0)) continue
       this.held.delete(carrier)
       carrier.close()
     }
@@ -142,7 +151,7 @@ export class Channels {
     const alive = new Set(this.session.carriers)
     const homes = new Map(this.all('carrying').filter(({ carrier }) => alive.has(carrier)).map((held): [Held, number[]] => [held, []]))
     if (homes.size === 0) return
-    const asked = new Set([...this.moving, ...this.all('opening').flatMap(({ lanes }) => lanes)])
+    const asked = new Set([...this.moving, ...this.all('opening', 'overdue').flatMap(({ lanes }) => lanes)])
     const strays: number[] = []
     for (const [lane, ride] of this.session.rides.entries()) {
       const home = ride === undefined ? undefined : this.held.get(ride)
@@ -190,7 +199,16 @@ export class Channels {
     }
     const held: Held = { candidate, carrier, since: this.now, state: 'opening', lanes }
     this.held.set(carrier, held)
-    this.session.openChannel(carrier, (refusal) => (refusal === undefined ? this.opened(held, bettered) : this.refused(held, refusal)), lanes)
+    const cancel = this.options.racer.environment.clock.later(OVERDUE_MS, () => {
+      held.state = 'overdue'
+      this.changed()
+    })
+    const done = (refusal: Refusal | undefined): void => {
+      cancel()
+      if (refusal === undefined) this.opened(held, bettered)
+      else this.refused(held, refusal)
+    }
+    this.session.openChannel(carrier, done, lanes)
   }
 
   /** All lanes that have no place to stay, and its share of the others'. */
@@ -216,7 +234,7 @@ export class Channels {
     const { tell } = this.options
     if (this.detached) tell({ event: 'resumed', session: this.session.id, channel: held.candidate.kind })
     if (held.candidate !== this.inUse || (!this.detached && this.why !== '')) {
-      tell({ event: 'moved', from: candidateText(this.inUse), to: candidateText(held.candidate), why: this.why })
+      tell({ event: 'moved', from: candidateText(this.inUse), to: candidateText(held.candidate), why: this.why === '' ? 'one more channel' : this.why })
     }
     this.detached = false
     this.inUse = held.candidate

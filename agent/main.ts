@@ -12,11 +12,13 @@ import type { AgentEvent } from './events.ts'
 import { askForJoin, findJoin, readJoin } from './join-source.ts'
 import type { Services } from './offering.ts'
 import type { OriginOptions } from './origin.ts'
+import type { OwnSettings } from './pushed.ts'
 import { jsonLine, type Reported, safe, textLines } from './report.ts'
 import { type AgentFile, host, readAgentFile, readConnections, readPolicy, SettingsError } from './settings.ts'
 import { answerStatus, askAgents, type SocketPlace, socketPlace } from './status-socket.ts'
 import { type StatusDocument, statusLines } from './status-text.ts'
 import { parseTarget } from './target.ts'
+import { whoamiLines } from './whoami-text.ts'
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Join } from '../protocol/join.ts'
 import { INSTANCE_ID_BYTES, type Policy } from '../protocol/messages.ts'
@@ -64,7 +66,7 @@ async function main(): Promise<number> {
       process.stdout.write(`${version()}\n`)
       return Exit.clean
     case 'check':
-      readAgentFile(command.file, process.platform)
+      checkFile(readAgentFile(command.file, process.platform))
       process.stdout.write(`${command.file} is right\n`)
       return Exit.clean
     case 'http':
@@ -74,33 +76,46 @@ async function main(): Promise<number> {
     case 'diagnose':
       return diagnose(command)
     case 'status':
-      return status(command.json)
+      return ask(command.json, statusLines)
+    case 'whoami':
+      return ask(command.json, whoamiLines)
   }
+}
+
+/** What only a start would find: whether the words for the way out mean anything. */
+function checkFile({ channel, gateway, pipe, proxy }: AgentFile): void {
+  listCandidates({ gateway: checkGateway(gateway ?? 'https://localhost'), channel, pipe, proxy }, {})
 }
 
 async function run(command: Running): Promise<number> {
   // Where the system lets a process change what others see of its arguments, the join string goes.
   process.title = `postern ${command.command}`
   const file = command.command === 'start' ? readAgentFile(command.file, process.platform) : undefined
-  const services: Services = command.command === 'http' ? httpServices(command) : { each: withReports(file!.services) }
+  const services: Services = command.command === 'http' ? httpServices(command) : { each: withReports(file!.services), permitted: file!.targets.map(withReport) }
   const join = await joinOf(command, file)
   if (join === undefined) return Exit.usage
-  const { policy, connections, wishes } = settingsOf(command, file, join)
-  return serve({ join: { ...join, url: wishes.gateway }, services, policy, connections, candidates: listCandidates(wishes, process.env), memoryFile: memoryFile() }, command.once)
+  const { own, policy, wishes } = settingsOf(command, file, join)
+  return serve({ join: { ...join, url: wishes.gateway }, services, policy, own, candidates: listCandidates(wishes, process.env), memoryFile: memoryFile() }, command.once)
 }
 
 /** Flags before the environment before the file. */
-function settingsOf(command: Connecting, file: AgentFile | undefined, join: Join): { policy: Policy | undefined; connections: number; wishes: Wishes } {
-  const { POSTERN_POLICY, POSTERN_CONNECTIONS, POSTERN_CHANNEL, POSTERN_PIPE, POSTERN_PROXY, POSTERN_GATEWAY } = process.env
-  const policy = readPolicy(command.policy ?? POSTERN_POLICY) ?? file?.policy
-  const connections = readConnections(command.connections ?? POSTERN_CONNECTIONS ?? file?.connections ?? 1)
-  const wishes = {
-    gateway: checkGateway(command.gateway ?? POSTERN_GATEWAY ?? file?.gateway ?? join.url),
-    channel: command.channel ?? POSTERN_CHANNEL ?? file?.channel,
-    pipe: command.pipe ?? POSTERN_PIPE ?? file?.pipe,
-    proxy: command.proxy ?? POSTERN_PROXY ?? file?.proxy,
+function settingsOf(command: Connecting, file: AgentFile | undefined, join: Join): { own: OwnSettings; policy: Policy | undefined; wishes: Wishes } {
+  const own: { -readonly [Name in keyof OwnSettings]: OwnSettings[Name] } = {}
+  for (const name of ['gateway', 'channel', 'pipe', 'proxy', 'connections', 'policy'] as const) {
+    const sources = { flag: command[name], environment: process.env[`POSTERN_${name.toUpperCase()}`], file: file?.[name]?.toString() }
+    for (const source of ['flag', 'environment', 'file'] as const) {
+      const value = sources[source]
+      if (value !== undefined && own[name] === undefined) own[name] = { value, source }
+    }
   }
-  return { policy, connections, wishes }
+  if (own.connections !== undefined) readConnections(own.connections.value)
+  const wishes = { gateway: checkGateway(own.gateway?.value ?? join.url), channel: own.channel?.value, pipe: own.pipe?.value, proxy: own.proxy?.value }
+  return { own: shown(own), policy: readPolicy(own.policy?.value), wishes }
+}
+
+/** A proxy's URL may hold a name and a password, which nobody is shown. */
+function shown(own: OwnSettings): OwnSettings {
+  return own.proxy === undefined ? own : { ...own, proxy: { ...own.proxy, value: own.proxy.value.replace(/\/\/[^/@]*@/, '//') } }
 }
 
 function httpServices(command: Extract<Command, { command: 'http' }>): Services {
@@ -155,11 +170,11 @@ function statusPlace(): SocketPlace {
   return socketPlace({ platform: process.platform, runtimeDir: process.env.XDG_RUNTIME_DIR, temporary: os.tmpdir(), user })
 }
 
-async function status(inJson: boolean): Promise<number> {
+async function ask(inJson: boolean, linesOf: (document: StatusDocument) => string[]): Promise<number> {
   const documents = (await askAgents(statusPlace())) as StatusDocument[]
   if (inJson) process.stdout.write(`${JSON.stringify(documents)}\n`)
   else if (documents.length === 0) process.stdout.write('no agent of this user runs here\n')
-  else process.stdout.write(`${documents.flatMap(statusLines).join('\n')}\n`)
+  else process.stdout.write(`${documents.flatMap(linesOf).join('\n')}\n`)
   return documents.length === 0 ? Exit.failure : Exit.clean
 }
 
@@ -183,7 +198,7 @@ async function diagnose(command: Extract<Command, { command: 'diagnose' }>): Pro
   return login?.result === 'taken' ? Exit.clean : Exit.failure
 }
 
-function serve(options: Pick<AgentOptions, 'join' | 'services' | 'policy' | 'connections' | 'candidates' | 'memoryFile'>, once: boolean): Promise<number> {
+function serve(options: Pick<AgentOptions, 'join' | 'services' | 'policy' | 'own' | 'candidates' | 'memoryFile'>, once: boolean): Promise<number> {
   return new Promise((resolve) => {
     let code: number = Exit.clean
     let served = false

@@ -415,7 +415,9 @@ export class Session implements ChannelOwner, TrafficOwner {
   channelClosed(channel: Channel, code: ErrorCode | undefined, reason: string): void {
     const refused = this.pending.filter((pending) => pending.channel === channel)
     this.pending = this.pending.filter((pending) => pending.channel !== channel)
-    const lanes = new Set(refused.flatMap(({ marks }) => marks.map(({ lane }) => lane)))
+    // One that a later try has attached since rides there, whatever became of this one.
+    const open = ({ lane, attachCount }: LaneMark): boolean => attachCount > this.traffic[lane]!.lane.attachCount
+    const lanes = new Set(refused.flatMap(({ marks }) => marks.filter(open).map(({ lane }) => lane)))
     for (const { lane } of this.traffic) {
       if (!lane.ridesOn(channel)) continue
       lane.detach()

@@ -3,7 +3,7 @@ import t from 'tap'
 import type { AgentOptions } from '../../agent/agent.ts'
 import { errors } from '../../protocol/errors.ts'
 import { Random } from '../protocol/simulation.ts'
-import { Paths, Traveller } from './paths.ts'
+import { Paths, REFUSED, Traveller } from './paths.ts'
 
 const KINDS = ['websocket', 'tcp', 'sse'] as const
 const CLIMB = { firstMs: 30_000, mostMs: 600_000 }
@@ -121,6 +121,36 @@ t.test('a channel over which nothing comes any more is left for another within s
   t.same(told(traveller, 'lost'), [], 'the session was never without one')
 })
 
+t.test('a channel that falls silent just after it was proven is not waited for', async (t) => {
+  const { paths, traveller } = await start(['websocket', 'tcp'])
+  paths.pass(20_000)
+  paths.behaviours.set('websocket', 'fades')
+  paths.behaviours.set('tcp', REFUSED)
+  const began = paths.clock.now()
+  paths.open()[0]!.cut('a test')
+  paths.run(() => paths.open('websocket').length === 1)
+  paths.pass(500)
+  paths.behaviours.set('websocket', 'works')
+  traveller.saw('resumed')
+  t.ok(paths.clock.now() - began < 3_000)
+  paths.pass(30_000)
+  t.equal(paths.open().length, 1, 'the silent one is gone')
+  t.equal(paths.sessions.length, 1)
+})
+
+t.test('one that answers late is used or closed, and nothing is left over', async (t) => {
+  const { paths } = await start(['websocket'], { connections: 2 })
+  const session = paths.sessions[0]!
+  paths.run(() => session.carriers.length === 2)
+  paths.pass(20_000)
+  // A message and its answer take longer than a channel is waited for.
+  paths.delayMs = 1_200
+  for (const wire of paths.open()) wire.cut('a test')
+  paths.pass(60_000)
+  t.equal(paths.open().length, 2)
+  t.equal(new Set(session.rides).size, 2)
+})
+
 t.test('asked to move it does, and tries again for as long as that fails', async (t) => {
   const { paths, traveller } = await start(['websocket'])
   paths.pass(15_000)
@@ -217,7 +247,7 @@ t.test('whatever happens to its channels, once it is over every lane has one of 
   for (let seed = 1; seed <= 100; seed++) {
     const { paths, traveller } = await start([...KINDS], { connections: 1 + (seed % 4) })
     const chance = new Random(seed)
-    const behaviours = ['works', 'works', 'mute', 'hangs', { reason: 'http', detail: 'no' }] as const
+    const behaviours = ['works', 'works', 'mute', 'fades', 'hangs', { reason: 'http', detail: 'no' }] as const
     for (let turn = 0; turn < 40; turn++) {
       const wires = paths.open()
       const wire = wires[chance.below(Math.max(1, wires.length))]

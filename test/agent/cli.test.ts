@@ -1,12 +1,17 @@
 // The command `postern` as its users meet it: what it takes, what it says, how it ends.
 import { chmodSync, writeFileSync } from 'node:fs'
+import https from 'node:https'
+import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import { decodeJoin, encodeJoin } from '../../protocol/join.ts'
 import { runAgent, startAgent } from '../harness/agent.ts'
 import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
+import { CERTIFICATE, KEY } from './certificate.ts'
 import { startGate } from './gate.ts'
+
+t.setTimeout(60_000)
 
 const JOIN = encodeJoin({ url: 'http://127.0.0.1:1', id: 'a', secret: 'a-secret-to-be-kept', key: 'k' })
 
@@ -25,6 +30,10 @@ t.test('wrong usage ends with 2 and says what is wrong', async (t) => {
     [['http', '3000'], /no join string/],
     [['start'], /which file/],
     [['check', '-c', '/nowhere/postern.yaml'], /ENOENT/],
+    [['http', '3000', '--join', JOIN, '--channel', 'pigeon'], /no channel; there are auto, websocket/],
+    [['http', '3000', '--join', JOIN, '--gateway', 'gw.example'], /a gateway’s URL is/],
+    [['http', '3000', '--join', JOIN, '--connections', '0'], /from 1 to 16/],
+    [['status', 'more'], /more/],
   ]
   await Promise.all(
     cases.map(async ([args, says]) => {
@@ -54,6 +63,45 @@ t.test('postern check says whether a file is right', async (t) => {
   const wrong = await runAgent(t, ['check', '-c', file], { ready: false })
   t.equal(await wrong.exited, 2)
   t.match(wrong.logs(), /`colour` is no setting/)
+  writeFileSync(file, 'services:\n  demo: 3000\nchannel: pigeon\n')
+  const pigeon = await runAgent(t, ['check', '-c', file], { ready: false })
+  t.equal(await pigeon.exited, 2)
+  t.match(pigeon.logs(), /no channel/)
+})
+
+t.test('the way out: flags before environment before file', async (t) => {
+  const gate = await startGate(t)
+  const origin = await startOrigin(t)
+  const file = join(t.testdir(), 'postern.yaml')
+  // No word of the file leads anywhere; nor does one of the environment's, where there is a flag.
+  writeFileSync(file, `join: ${JOIN}\ngateway: tcp://127.0.0.1:1\nchannel: tcp\nconnections: 16\nservices:\n  demo: ${String(origin.port)}\n`)
+  const { url } = decodeJoin(gate.join)
+  const env = { POSTERN_GATEWAY: 'http://127.0.0.1:1', POSTERN_CHANNEL: 'websocket', POSTERN_CONNECTIONS: '2' }
+  const agent = await runAgent(t, ['start', '-c', file, '--gateway', url], { join: encodeJoin({ ...decodeJoin(gate.join), url: 'http://127.0.0.1:1' }), env })
+  t.match(await agent.event('serving'), { gateway: url, channel: 'websocket' })
+  const lost = await runAgent(t, ['start', '-c', file, '--once'], { join: gate.join, env, ready: false })
+  t.equal(await lost.exited, 4, 'the environment goes before the join string')
+})
+
+t.test('dead ends are named by their way and reason, and end with 4 when it is to try once', async (t) => {
+  const tlsServer = https.createServer({ cert: CERTIFICATE, key: KEY })
+  t.teardown(() => tlsServer.close())
+  await new Promise<void>((resolve) => tlsServer.listen(0, '127.0.0.1', resolve))
+  const web = await startOrigin(t)
+  const tls = `https://localhost:${String((tlsServer.address() as AddressInfo).port)}`
+  for (const [args, reason, says] of [
+    [['--gateway', tls], 'tls', /certificate/],
+    [['--gateway', tls.replace('https', 'tls')], 'tls', /certificate/],
+    [['--gateway', web.url], 'http', /websocket.*: .*no gateway.*http2: .*no HTTP\/2/],
+    [['--gateway', web.url, '--channel', 'http2'], 'http', /^what answers there speaks no HTTP\/2$/],
+    [['--pipe', 'echo nobody there >&2; exit 3'], 'silent', /nobody there/],
+    [['--proxy', 'http://user:secret@127.0.0.1:1'], 'proxy', /the proxy 127\.0\.0\.1:1 can not be reached/],
+  ] as const) {
+    const agent = await runAgent(t, ['http', '1', '--once', ...args], { join: JOIN, ready: false })
+    t.equal(await agent.exited, 4, args.join(' '))
+    t.match(await agent.event('failed'), { reason, detail: says }, args.join(' '))
+    t.notMatch(agent.logs(), /a-secret-to-be-kept|user:secret/)
+  }
 })
 
 t.test('it serves, tells so in JSON lines without the secret, drains at the first signal and ends clean', async (t) => {

@@ -12,15 +12,15 @@ import { createServerSetup, publicKey, ready, register } from '../../protocol/op
 import type { Session } from '../../protocol/session.ts'
 import { type StatusSaid, StatusReader } from '../../protocol/status.ts'
 import { NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from '../../protocol/stream.ts'
-import { environment, Random, SETTINGS, SimulatedClock, TIMES, Wire } from '../protocol/simulation.ts'
+import { environment, Random, SETTINGS, SimulatedClock, TIMES, Wire, type WireEnd } from '../protocol/simulation.ts'
 
 await ready
 const SETUP = createServerSetup()
 const SECRET = 'a secret'
 const RECORD = register(SETUP, 'an-agent', SECRET)
 
-/** `works`; `mute`: a channel over which nothing comes back; `hangs`: no answer to the dial; or why it fails. */
-export type Behaviour = 'works' | 'mute' | 'hangs' | DialFailure
+/** `works`; `mute`: a channel over which nothing comes back; `fades`: nothing after the probe; `hangs`: no answer to the dial; or why it fails. */
+export type Behaviour = 'works' | 'mute' | 'fades' | 'hangs' | DialFailure
 
 export const REFUSED: DialFailure = { reason: 'unreachable', detail: 'nobody is there' }
 
@@ -92,9 +92,18 @@ export class Paths {
   private lay(kind: string, behaviour: Behaviour): Carrier {
     const wire = new Wire(this.clock, () => this.delayMs)
     this.wires.push({ kind, wire })
-    if (behaviour === 'works') admit(wire.right, this.gatekeeper, this.attempts, environment(this.clock, this.random, GATEWAY_BUDGET_BYTES))
+    if (behaviour === 'works' || behaviour === 'fades') admit(wire.right, this.gatekeeper, this.attempts, environment(this.clock, this.random, GATEWAY_BUDGET_BYTES))
     else wire.right.deaf = true
+    if (behaviour === 'fades') this.fade(wire.right)
     return wire.left
+  }
+
+  private fade(end: WireEnd): void {
+    const { onMessage } = end
+    end.onMessage = (message) => {
+      onMessage(message)
+      end.deaf = true
+    }
   }
 
   private readonly attempts: Attempts = {
