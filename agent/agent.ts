@@ -12,7 +12,8 @@ import { CLIMB_TIMES, type ClimbTimes } from './climb.ts'
 import { enter, FINAL } from './enter.ts'
 import type { AgentEvent } from './events.ts'
 import { Memory } from './memory.ts'
-import { Offering, type Served, type Services } from './offering.ts'
+import { type Offer, Offering, type Served, type Services } from './offering.ts'
+import { type OwnSettings, Pushed, type Setting } from './pushed.ts'
 import { race, type Racer, type Winner } from './race.ts'
 import { Serving } from './serving.ts'
 
@@ -26,8 +27,10 @@ export interface AgentOptions {
   readonly candidates?: readonly Candidate[]
   /** `never`: the gateway may have payload go unsealed. Both ends must say so; unless this one does, a session is sealed or there is none. */
   readonly policy?: Policy | undefined
-  /** Channels at once, if the gateway grants as many. */
-  readonly connections?: number
+  /** Channels at once, if the gateway grants as many; what the gateway sets for it, if it is not said. */
+  readonly connections?: number | undefined
+  /** What its user has set, and where: in that the gateway has no say. */
+  readonly own?: OwnSettings
   /** Where it keeps what worked, for the next start. */
   readonly memoryFile?: string | undefined
   readonly climb?: ClimbTimes
@@ -41,6 +44,9 @@ export interface AgentState {
   readonly services: readonly Served[]
   readonly exchanges: number
   readonly channels: readonly ChannelState[]
+  /** What the gateway lets it serve, and what came of it. */
+  readonly offers: readonly Offer[]
+  readonly settings: readonly Setting[]
 }
 
 /** `seeking`: candidates are raced. `entering`: it logs in. `waiting`: until the next try. `serving`: it has a session, be it without a channel at the moment. */
@@ -67,6 +73,7 @@ export class Agent {
   private readonly racer: Racer
   private readonly memory: Memory
   private readonly offering: Offering
+  private readonly pushed: Pushed
   private readonly backoff: Backoff
   private readonly instance: Buffer
   private serving: Serving | undefined
@@ -81,7 +88,8 @@ export class Agent {
     this.candidates = options.candidates ?? listCandidates({ gateway: join.url }, {})
     this.racer = { environment, userAgent }
     this.memory = new Memory({ gateway: join.url, clock: environment.clock, file: memoryFile })
-    this.offering = new Offering(services)
+    this.offering = new Offering(services, environment.clock)
+    this.pushed = new Pushed(ownOf(options), this.candidates)
     this.backoff = new Backoff(environment)
     this.instance = environment.random(INSTANCE_ID_BYTES)
   }
@@ -100,6 +108,8 @@ export class Agent {
       services: serving === undefined ? [] : this.offering.served,
       exchanges: this.active,
       channels: serving?.channelStates ?? [],
+      offers: serving === undefined ? [] : this.offering.offers,
+      settings: this.pushed.list,
     }
   }
 
@@ -152,7 +162,7 @@ export class Agent {
   private seek(): void {
     if (!this.become('seeking')) return
     this.options.onEvent({ event: 'connecting', gateway: this.options.join.url })
-    this.cancel = race(this.memory.order(this.candidates), this.racer, (outcome) => {
+    this.cancel = race(this.memory.order(this.pushed.allowed), this.racer, (outcome) => {
       if ('reason' in outcome) this.failed(outcome.reason, outcome.detail)
       else this.enter(outcome)
     })
@@ -160,9 +170,9 @@ export class Agent {
 
   private enter(winner: Winner): void {
     if (!this.become('entering')) return winner.carrier.abort()
-    const { connections = 1, environment, join, policy } = this.options
+    const { environment, join, policy } = this.options
     this.cancel = () => winner.carrier.abort()
-    enter(winner.carrier, { join, instance: this.instance, policy, lanes: connections }, environment, (outcome) => {
+    enter(winner.carrier, { join, instance: this.instance, policy, lanes: this.pushed.connections }, environment, (outcome) => {
       if (this.state !== 'entering') return
       this.cancel = nothing
       if (!('code' in outcome)) return this.begin(outcome, winner)
@@ -193,14 +203,18 @@ export class Agent {
   private begin(session: Session, winner: Winner): void {
     if (!this.become('serving')) return
     const { climb = CLIMB_TIMES, join, onEvent } = this.options
-    const { backoff, candidates, memory, offering, racer } = this
+    const { backoff, memory, offering, pushed, racer } = this
     const onEnd = (code: ErrorCode, detail: string, livedMs: number): void => {
       backoff.lost(livedMs)
       if (FINAL.has(code)) return this.refused({ code, detail })
       if (this.become('waiting')) this.seekIn(backoff.nextMs())
     }
-    this.serving = new Serving(session, winner, this.draining, { gateway: join.url, offering, onEvent, onEnd, racer, candidates, memory, backoff, climb })
+    this.serving = new Serving(session, winner, this.draining, { gateway: join.url, offering, pushed, onEvent, onEnd, racer, candidates: pushed.allowed, memory, backoff, climb })
   }
+}
+
+function ownOf({ own, connections }: AgentOptions): OwnSettings {
+  return connections === undefined ? { ...own } : { connections: { value: String(connections), source: 'flag' }, ...own }
 }
 
 const nothing = (): void => undefined

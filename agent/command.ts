@@ -8,7 +8,7 @@ export type Command =
   | { readonly command: 'start'; readonly file: string } & Common
   | { readonly command: 'check'; readonly file: string }
   | { readonly command: 'diagnose'; readonly file: string | undefined } & Common
-  | { readonly command: 'status'; readonly json: boolean }
+  | { readonly command: 'status' | 'whoami'; readonly json: boolean }
 
 interface Common {
   readonly join: string | undefined
@@ -31,6 +31,7 @@ usage:
   postern check -c FILE             say whether FILE is right, and do nothing
   postern diagnose [options]        try every channel by every way to the gateway, and the join string; -c FILE counts too
   postern status                    what the agents of this user are doing
+  postern whoami                    the services and domains they have, and their settings with where each came from
 
 options:
   --join STRING        the join string; others can see it in the list of processes
@@ -51,7 +52,7 @@ options:
 
 Flags go before the environment, that before the file. Without a join string \`postern http\` asks for it on a terminal.
 The first SIGINT or SIGTERM lets requests under way finish (30 s), the second ends at once.
-exit codes: 0 clean, 1 failure (diagnose: nothing works; status: no agent), 2 usage or configuration, 3 refused by the gateway, 4 unreachable (--once)
+exit codes: 0 clean, 1 failure (diagnose: nothing works; status, whoami: no agent), 2 usage or configuration, 3 refused by the gateway, 4 unreachable (--once)
 `
 
 const COMMON = {
@@ -83,12 +84,12 @@ export function readCommand(argv: readonly string[]): Command {
     if (name === 'start') return readStart(rest)
     if (name === 'check') return readCheck(rest)
     if (name === 'diagnose') return readDiagnose(rest)
-    if (name === 'status') return readStatus(rest)
+    if (name === 'status' || name === 'whoami') return readStatus(name, rest)
   } catch (error) {
     if (error instanceof SettingsError) throw error
     throw new SettingsError(error instanceof Error ? error.message : String(error))
   }
-  throw new SettingsError(`${JSON.stringify(name)} is no command; there are http, start, check, diagnose and status`)
+  throw new SettingsError(`${JSON.stringify(name)} is no command; there are http, start, check, diagnose, status and whoami`)
 }
 
 function readHttp(args: string[]): Command {
@@ -122,11 +123,11 @@ function readDiagnose(args: string[]): Command {
   return { command: 'diagnose', file: values.config, ...common(values) }
 }
 
-function readStatus(args: string[]): Command {
+function readStatus(command: 'status' | 'whoami', args: string[]): Command {
   const { values } = parseArgs({ args, options: STATUS })
   if (values.help === true) return { command: 'help' }
   if (values.version === true) return { command: 'version' }
-  return { command: 'status', json: values.json === true }
+  return { command, json: values.json === true }
 }
 
 function needFile(file: string | undefined): string {

@@ -9,6 +9,8 @@ export type AgentEvent =
   | { readonly event: 'serving'; readonly gateway: string; readonly channel: string; readonly session: string; readonly services: readonly Served[] }
   | { readonly event: 'nothing_to_serve'; readonly gateway: string }
   | { readonly event: 'not_allowed'; readonly services: readonly string[] }
+  | { readonly event: 'origin_unhealthy'; readonly name: string; readonly target: string; readonly reason: string }
+  | { readonly event: 'origin_healthy'; readonly name: string; readonly target: string }
   | { readonly event: 'gateway_drains' }
   | { readonly event: 'draining'; readonly exchanges: number }
   | { readonly event: 'refused'; readonly code: string; readonly detail: string }

@@ -32,7 +32,8 @@ export function originConnector(target: Target, verifyTls: boolean): buildConnec
   }
 }
 
-function dial(target: Target, verifyTls: boolean): net.Socket {
+/** Not yet connected, or not yet with TLS. */
+export function dial(target: Target, verifyTls: boolean): net.Socket {
   const { hostname: host, port } = target
   if (target.socketPath !== undefined) return net.connect({ path: target.socketPath, allowHalfOpen: true })
   if (!target.tls) return net.connect({ host, port, allowHalfOpen: true })

@@ -1,8 +1,10 @@
 // An origin: the local HTTP server behind a service, its kept connections, and how many exchanges it is given at once.
 import { Pool } from 'undici'
+import type { HealthCheck } from '../protocol/control.ts'
 import { type ErrorCode, errors, PosternError } from '../protocol/errors.ts'
 import { HEAD_MAX_BYTES } from '../protocol/limits.ts'
 import type { Opening, Stream, StreamEvents } from '../protocol/stream.ts'
+import type { Checked } from './health.ts'
 import { KeptConnections } from './kept-connections.ts'
 import { OriginExchange } from './origin-exchange.ts'
 import { originRequest } from './origin-fields.ts'
@@ -23,6 +25,8 @@ export interface OriginOptions {
   readonly hostHeader?: string | undefined
   /** False: any certificate of the origin will do. */
   readonly verifyTls?: boolean | undefined
+  /** How to find out whether it is well, whatever the gateway says; `none`: not at all. */
+  readonly health?: HealthCheck | 'none' | undefined
   /** Told of every exchange that failed for the origin's sake. For people: holds nothing of the exchange. */
   readonly onTrouble?: ((code: ErrorCode, detail: string) => void) | undefined
 }
@@ -51,6 +55,15 @@ export class Origin {
       maxHeaderSize: HEAD_MAX_BYTES,
       connect,
     })
+  }
+
+  get ownCheck(): HealthCheck | 'none' | undefined {
+    return this.options.health
+  }
+
+  get checked(): Checked {
+    const { target, hostHeader, verifyTls = true } = this.options
+    return { target, verifyTls, host: hostHeader ?? new URL(target.origin).host }
   }
 
   /** Carries an exchange. Returns what its stream is to tell, or why it was not begun. */

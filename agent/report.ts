@@ -59,6 +59,10 @@ function words(reported: Reported): string[] {
       return [reported.from === reported.to ? `another connection (${reported.to}): ${reported.why}` : `now ${reported.to}, no longer ${reported.from}: ${reported.why}`]
     case 'failed':
       return [`${FAILURES[reported.reason]}: ${reported.detail}; trying again in ${(reported.retryMs / 1_000).toFixed(1)} s`]
+    case 'origin_unhealthy':
+      return [`${reported.name} is not well, and gets no requests: ${reported.target}: ${reported.reason}`]
+    case 'origin_healthy':
+      return [`${reported.name} is well again: ${reported.target}`]
     case 'gateway_drains':
       return ['the gateway is leaving service']
     case 'draining':

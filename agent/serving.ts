@@ -1,4 +1,5 @@
 // One session of an agent, from its login to its end: its channels, its standing streams, and the exchanges that come over it.
+import { type AgentSays, REFUSED_MAX_COUNT } from '../protocol/control.ts'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
 import type { Session } from '../protocol/session.ts'
 import type { StatusSaid } from '../protocol/status.ts'
@@ -6,13 +7,15 @@ import { type Opening, type Stream, type StreamEvents, StreamKind } from '../pro
 import { Channels, type ChannelsOptions, type ChannelState } from './channels.ts'
 import { AgentControl } from './control.ts'
 import type { AgentEvent } from './events.ts'
-import type { Offering } from './offering.ts'
+import type { Offering, Unwell } from './offering.ts'
+import type { Pushed } from './pushed.ts'
 import type { Winner } from './race.ts'
 import { AgentStatus } from './status-stream.ts'
 
 export interface ServingOptions extends Omit<ChannelsOptions, 'tell' | 'onChange'> {
   readonly gateway: string
   readonly offering: Offering
+  readonly pushed: Pushed
   readonly onEvent: (event: AgentEvent) => void
   /** The session is over. `lived`: for so many ms. */
   readonly onEnd: (code: ErrorCode, detail: string, livedMs: number) => void
@@ -28,6 +31,7 @@ export class Serving {
   private readonly since: number
   /** What was last said of what is served: a push that changes nothing here is no event. */
   private told = ''
+  private unwell: readonly Unwell[] = []
   private closed = false
 
   /** Takes a session that just began over `first`. `draining`: what it finishes is only what is under way. */
@@ -46,11 +50,16 @@ export class Serving {
     }
     options.offering.allow(session.terms.services)
     const uuid = (): string => environment.random(16).toString('hex')
-    this.control = new AgentControl(session, uuid(), draining ? [] : this.serves, (services) => {
-      options.offering.allow(services)
-      this.control.say(this.serves)
+    this.control = new AgentControl(session, uuid(), draining ? { serves: [], unhealthy: [], refused: [] } : this.says, (said) => {
+      if ('services' in said) options.offering.allow(said.services)
+      else options.pushed.take(said.settings)
+      this.control.say(this.says)
       this.tell()
     })
+    options.offering.onHealth = () => {
+      this.control.say(this.says)
+      this.tellHealth()
+    }
     this.status = new AgentStatus(session, uuid(), () => this.said)
     if (draining) session.drain()
     this.tell()
@@ -77,8 +86,10 @@ export class Serving {
     this.session.end(errors.draining, 'the agent was closed')
   }
 
-  private get serves(): string[] {
-    return this.options.offering.served.map(({ name }) => name)
+  private get says(): AgentSays {
+    const { offering, pushed } = this.options
+    const refused = [...pushed.refused, ...offering.refused].slice(0, REFUSED_MAX_COUNT)
+    return { serves: offering.served.map(({ name }) => name), unhealthy: offering.unwell.map(({ name }) => name), refused }
   }
 
   private get said(): StatusSaid {
@@ -95,6 +106,14 @@ export class Serving {
     if (unwanted.length > 0) onEvent({ event: 'not_allowed', services: unwanted })
     if (services.length === 0) onEvent({ event: 'nothing_to_serve', gateway })
     else onEvent({ event: 'serving', gateway, channel: this.kind, session: this.session.id, services })
+  }
+
+  private tellHealth(): void {
+    const { offering, onEvent } = this.options
+    const now = offering.unwell
+    for (const unwell of now) if (!this.unwell.some(({ name }) => name === unwell.name)) onEvent({ event: 'origin_unhealthy', ...unwell })
+    for (const { name, target } of this.unwell) if (!now.some((unwell) => unwell.name === name)) onEvent({ event: 'origin_healthy', name, target })
+    this.unwell = now
   }
 
   private take(opening: Opening, stream: Stream): StreamEvents | ErrorCode {

@@ -1,6 +1,7 @@
 // What an agent is told to serve: postern.yaml, read strictly, and the options of the command line put on top of it.
 import { readFileSync } from 'node:fs'
 import { parse, YAMLParseError } from 'yaml'
+import type { HealthCheck } from '../protocol/control.ts'
 import { LANES_MAX_COUNT } from '../protocol/limits.ts'
 import type { Policy } from '../protocol/messages.ts'
 import type { OriginOptions } from './origin.ts'
@@ -25,10 +26,13 @@ export interface AgentFile {
   readonly pipe: string | undefined
   readonly connections: number | undefined
   readonly services: ReadonlyMap<string, OriginOptions>
+  /** Targets that the gateway may suggest for services that the file does not name. */
+  readonly targets: readonly OriginOptions[]
 }
 
-const TOP = ['join', 'join_file', 'policy', 'proxy', 'channel', 'gateway', 'pipe', 'connections', 'host_header', 'insecure_origin', 'services'] as const
-const SERVICE = ['target', 'host_header', 'insecure_origin'] as const
+const TOP = ['join', 'join_file', 'policy', 'proxy', 'channel', 'gateway', 'pipe', 'connections', 'host_header', 'insecure_origin', 'services', 'targets'] as const
+const SERVICE = ['target', 'host_header', 'insecure_origin', 'health'] as const
+const TARGETS_MAX_COUNT = 1_000
 const SERVICE_NAME = /^[a-z0-9][a-z0-9-]{0,62}$/
 /** A configuration of thousands of services stays below this. */
 const FILE_MAX_BYTES = 1_048_576
@@ -52,8 +56,8 @@ export function readAgentFile(path: string, platform: NodeJS.Platform): AgentFil
   }
   const top = mapping(parsed, TOP, '', wrong)
   const services = new Map<string, OriginOptions>()
-  const named = top.services
-  if (typeof named !== 'object' || named === null || Array.isArray(named)) throw wrong('`services` must name each service and its target')
+  const named = top.services ?? {}
+  if (typeof named !== 'object' || Array.isArray(named)) throw wrong('`services` must name each service and its target')
   for (const [name, value] of Object.entries(named)) {
     const key = `services.${name}`
     if (!SERVICE_NAME.test(name)) throw wrong(`\`${key}\`: a service's name is of a-z, 0-9 and -`)
@@ -65,12 +69,14 @@ export function readAgentFile(path: string, platform: NodeJS.Platform): AgentFil
         target: parseTarget(String(target), platform),
         hostHeader: host(service.host_header ?? top.host_header),
         verifyTls: !flag(service.insecure_origin ?? top.insecure_origin),
+        health: readHealth(service.health),
       })
     } catch (error) {
       throw wrong(`\`${key}\`: ${error instanceof Error ? error.message : String(error)}`)
     }
   }
-  if (services.size === 0) throw wrong('`services` is empty: there is nothing to serve')
+  const targets = readTargets(top, platform, wrong)
+  if (services.size === 0 && targets.length === 0) throw wrong('`services` is empty, and so is `targets`: there is nothing to serve')
   const policy = readPolicy(optionalText(top.policy, 'policy', wrong))
   return {
     join: optionalText(top.join, 'join', wrong),
@@ -82,7 +88,47 @@ export function readAgentFile(path: string, platform: NodeJS.Platform): AgentFil
     pipe: optionalText(top.pipe, 'pipe', wrong),
     connections: top.connections === undefined ? undefined : readConnections(top.connections),
     services,
+    targets,
   }
+}
+
+function readTargets(top: Partial<Record<string, unknown>>, platform: NodeJS.Platform, wrong: (message: string) => Error): OriginOptions[] {
+  const { targets = [] } = top
+  if (!Array.isArray(targets) || targets.length > TARGETS_MAX_COUNT) throw wrong(`\`targets\` is no list of at most ${String(TARGETS_MAX_COUNT)} targets`)
+  return targets.map((typed: unknown, at) => {
+    try {
+      return { target: parseTarget(String(typed), platform), hostHeader: host(top.host_header), verifyTls: !flag(top.insecure_origin) }
+    } catch (error) {
+      throw wrong(`\`targets\`, number ${String(at + 1)}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+  })
+}
+
+/** In the order of a file's keys, what each may be. */
+const HEALTH = {
+  kind: (value: unknown) => value === 'http' || value === 'tcp',
+  path: (value: unknown) => typeof value === 'string' && /^\/[\x21-\x7e]*$/.test(value),
+  interval_ms: isWhole(100, 3_600_000),
+  timeout_ms: isWhole(50, 60_000),
+  unhealthy_after: isWhole(1, 100),
+  healthy_after: isWhole(1, 100),
+} as const
+
+function isWhole(from: number, to: number): (value: unknown) => boolean {
+  return (value) => Number.isInteger(value) && (value as number) >= from && (value as number) <= to
+}
+
+/** Checks how a service's origin is to be asked whether it is well; `false`: not at all, whatever the gateway says. */
+function readHealth(value: unknown): HealthCheck | 'none' | undefined {
+  if (value === undefined) return undefined
+  if (value === false) return 'none'
+  const wrong = (message: string): SettingsError => new SettingsError(message)
+  const health = mapping(value, Object.keys(HEALTH) as (keyof typeof HEALTH)[], 'health.', wrong)
+  for (const [key, is] of Object.entries(HEALTH)) {
+    const said = health[key as keyof typeof HEALTH]
+    if (!is(said) && (said !== undefined || key === 'kind')) throw wrong(`\`health.${key}\` is ${key === 'kind' ? 'http or tcp' : 'out of its range'}`)
+  }
+  return health as unknown as HealthCheck
 }
 
 function mapping<Key extends string>(value: unknown, keys: readonly Key[], prefix: string, wrong: (message: string) => Error): Partial<Record<Key, unknown>> {

@@ -4,14 +4,53 @@ import { encodeLine, JsonLines } from './json-lines.ts'
 
 /** A hostname list and service names for thousands of services stay below this. */
 export const CONTROL_LINE_MAX_BYTES = 262_144
+/** Reasons are for people: whoever serves thousands of services reads of so many. */
+export const REFUSED_MAX_COUNT = 256
+const REASON_MAX_CHARACTERS = 300
+
+/** How an agent finds out whether an origin is well. */
+export interface HealthCheck {
+  readonly kind: 'http' | 'tcp'
+  readonly path?: string | undefined
+  readonly interval_ms?: number | undefined
+  readonly timeout_ms?: number | undefined
+  /** Checks in a row that fail. */
+  readonly unhealthy_after?: number | undefined
+  /** Checks in a row that succeed. */
+  readonly healthy_after?: number | undefined
+}
 
 export interface ServedService {
   readonly name: string
   readonly hosts: readonly string[]
+  /** A target to suggest, as one is typed. */
+  readonly origin?: string | undefined
+  readonly health?: HealthCheck | undefined
 }
 
-/** Agent: which services it serves from now on, and which of their origins are not well. Gateway: which it may serve from now on. */
-export type ControlMessage = { readonly serves: readonly string[]; readonly unhealthy?: readonly string[] } | { readonly services: readonly ServedService[] }
+/** A service or a setting that the agent does not take from its gateway, and why. */
+export interface RefusedPush {
+  readonly what: string
+  readonly reason: string
+}
+
+/** What a gateway asks of an agent's ways; those that the agent decides itself it keeps. */
+export interface PushedSettings {
+  readonly channels?: readonly string[] | undefined
+  readonly connections?: number | undefined
+}
+
+/** Agent: which services it serves from now on, which of their origins are not well, and what of the gateway's word it does not take. */
+export interface AgentSays {
+  readonly serves: readonly string[]
+  readonly unhealthy: readonly string[]
+  readonly refused: readonly RefusedPush[]
+}
+
+/** Gateway: which services the agent may serve from now on, or what is set for it. */
+export type GatewaySays = { readonly services: readonly ServedService[] } | { readonly settings: PushedSettings }
+
+export type ControlMessage = AgentSays | GatewaySays
 
 export const encodeControl = (message: ControlMessage): Uint8Array => encodeLine(message)
 
@@ -27,18 +66,44 @@ export class ControlReader {
 
 function read(line: object): ControlMessage | undefined {
   if ('serves' in line) {
-    const { serves, unhealthy = [] } = line as { serves: unknown; unhealthy?: unknown }
-    if (!isStrings(serves) || !isStrings(unhealthy)) throw new PosternError(errors.protocol_error, '`serves` or `unhealthy` is not a list of names')
-    return { serves, unhealthy }
+    const { serves, unhealthy = [], refused = [] } = line as Partial<Record<string, unknown>>
+    if (!isStrings(serves) || !isStrings(unhealthy)) throw wrong('`serves` or `unhealthy` is not a list of names')
+    if (!Array.isArray(refused) || refused.length > REFUSED_MAX_COUNT || !refused.every(isRefused)) throw wrong('`refused` is not a list of what and why')
+    return { serves, unhealthy, refused }
   }
   if ('services' in line) {
-    if (!Array.isArray(line.services) || !line.services.every(isService)) throw new PosternError(errors.protocol_error, '`services` is not a list of services')
+    if (!Array.isArray(line.services) || !line.services.every(isService)) throw wrong('`services` is not a list of services')
     return { services: line.services }
+  }
+  if ('settings' in line) {
+    if (!isSettings(line.settings)) throw wrong('`settings` are not of their form')
+    return { settings: line.settings }
   }
   return undefined
 }
 
-const isStrings = (value: unknown): value is string[] => Array.isArray(value) && value.every((entry) => typeof entry === 'string')
+const wrong = (detail: string): PosternError => new PosternError(errors.protocol_error, detail)
 
-export const isService = (value: unknown): value is ServedService =>
-  typeof value === 'object' && value !== null && 'name' in value && typeof value.name === 'string' && 'hosts' in value && isStrings(value.hosts)
+type Members = Partial<Record<string, unknown>>
+
+const isObject = (value: unknown): value is Members => typeof value === 'object' && value !== null && !Array.isArray(value)
+const isStrings = (value: unknown): value is string[] => Array.isArray(value) && value.every((entry) => typeof entry === 'string')
+const isCount = (value: unknown): boolean => value === undefined || (Number.isSafeInteger(value) && (value as number) > 0)
+const isTextOrNone = (value: unknown): boolean => value === undefined || typeof value === 'string'
+
+const isRefused = (value: unknown): value is RefusedPush => {
+  return isObject(value) && typeof value.what === 'string' && typeof value.reason === 'string' && value.what.length <= REASON_MAX_CHARACTERS && value.reason.length <= REASON_MAX_CHARACTERS
+}
+
+const isSettings = (value: unknown): value is PushedSettings => isObject(value) && (value.channels === undefined || isStrings(value.channels)) && isCount(value.connections)
+
+/** The path goes into a request line as it is. */
+const isHealth = (value: unknown): value is HealthCheck => {
+  if (!isObject(value) || (value.kind !== 'http' && value.kind !== 'tcp')) return false
+  if (value.path !== undefined && (typeof value.path !== 'string' || !/^\/[\x21-\x7e]*$/.test(value.path))) return false
+  return [value.interval_ms, value.timeout_ms, value.unhealthy_after, value.healthy_after].every(isCount)
+}
+
+export const isService = (value: unknown): value is ServedService => {
+  return isObject(value) && typeof value.name === 'string' && isStrings(value.hosts) && isTextOrNone(value.origin) && (value.health === undefined || isHealth(value.health))
+}

@@ -1,9 +1,11 @@
 // A session as the gateway knows it: whose it is, what its agent says it serves, and the gateway's end of its control stream (SPEC §10).
-import { type ControlMessage, ControlReader, encodeControl, type ServedService } from '../protocol/control.ts'
+import { type ControlMessage, ControlReader, encodeControl, type GatewaySays, type RefusedPush } from '../protocol/control.ts'
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Session } from '../protocol/session.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents } from '../protocol/stream.ts'
 import { AgentStatus } from './agent-status.ts'
+
+type Subject = 'services' | 'settings'
 
 export interface MemberFacts {
   readonly session: Session
@@ -29,6 +31,8 @@ export class Member implements StreamEvents {
   claims: readonly string[] = []
   /** Of which of that it says that its origin is not well. */
   unhealthy: ReadonlySet<string> = new Set()
+  /** What of the gateway's word it does not take, and why. */
+  refused: readonly RefusedPush[] = []
   /** What of that it may serve: the index's business (serving.ts). */
   serving: readonly string[] = []
   /** What its agent says of itself, if it does. */
@@ -36,10 +40,11 @@ export class Member implements StreamEvents {
   private readonly onClaims: (member: Member) => void
   private readonly reader = new ControlReader()
   private control: Stream | undefined
-  private told: readonly ServedService[]
+  /** By what it is about: the last word the agent has, as it was said. */
+  private readonly told: Record<Subject, string>
   /** The stream takes no more at the moment: what is to be said when it does again. */
   private blocked = false
-  private wanted: readonly ServedService[] | undefined
+  private readonly wanted = new Map<Subject, GatewaySays>()
 
   /** `onClaims` is called when `claims` changed. */
   constructor(facts: MemberFacts, onClaims: (member: Member) => void) {
@@ -49,7 +54,7 @@ export class Member implements StreamEvents {
     this.record = facts.record
     this.peer = facts.peer
     this.since = facts.since
-    this.told = facts.session.terms.services
+    this.told = { services: JSON.stringify({ services: facts.session.terms.services }), settings: JSON.stringify({ settings: {} }) }
     this.onClaims = onClaims
   }
 
@@ -74,16 +79,18 @@ export class Member implements StreamEvents {
     return this.status
   }
 
-  /** Tells the agent what it may serve from now on, if that differs from what it knows. One that does not listen hears only the last word. */
-  push(services: readonly ServedService[]): void {
+  /** Tells the agent what it may serve, or what is set for it, from now on, if that differs from what it knows. One that does not listen hears only the last word. */
+  push(said: GatewaySays): void {
     if (this.control === undefined) return
+    const subject = 'services' in said ? 'services' : 'settings'
     if (this.blocked) {
-      this.wanted = services
+      this.wanted.set(subject, said)
       return
     }
-    if (JSON.stringify(services) === JSON.stringify(this.told)) return
-    this.told = services
-    this.blocked = !this.control.write(encodeControl({ services }))
+    const text = JSON.stringify(said)
+    if (text === this.told[subject]) return
+    this.told[subject] = text
+    this.blocked = !this.control.write(encodeControl(said))
   }
 
   onHead(_fields: Fields): void {}
@@ -111,13 +118,15 @@ export class Member implements StreamEvents {
 
   onDrain(): void {
     this.blocked = false
-    const services = this.wanted
-    this.wanted = undefined
-    if (services !== undefined) this.push(services)
+    const wanted = [...this.wanted.values()]
+    this.wanted.clear()
+    for (const said of wanted) this.push(said)
   }
 
   private hear(message: ControlMessage): void {
-    if ('serves' in message) this.claim(message.serves, message.unhealthy)
+    if (!('serves' in message)) return
+    this.refused = message.refused
+    this.claim(message.serves, message.unhealthy)
   }
 
   private claim(names: readonly string[], unhealthy: readonly string[] = []): void {

@@ -135,6 +135,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
     if (older === undefined) return
     // The same process serves what it served, until it says otherwise: no visitor notices.
     member.claims = older.claims
+    member.unhealthy = older.unhealthy
     this.update(member)
     older.session.end(errors.replaced, errors.replaced.says)
   }
@@ -155,7 +156,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
     if (opening.kind === StreamKind.status) return member.openStatus(opening, stream) ?? errors.refused
     if (opening.kind !== StreamKind.control || !member.openControl(opening, stream)) return errors.refused
     const agent = this.directory.agent(member.agentId)
-    if (agent !== undefined) member.push(this.allowed(agent))
+    if (agent !== undefined) this.tell(member, agent)
     return member
   }
 
@@ -175,7 +176,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
       if (entry === undefined || entry.record !== member.record) member.session.end(errors.revoked, errors.revoked.says)
       else {
         this.update(member)
-        member.push(this.allowed(entry))
+        this.tell(member, entry)
       }
     }
   }
@@ -195,12 +196,21 @@ export class Registry implements Gatekeeper, DirectoryListener {
     this.serving.set(member, takes ? agent.services.filter((name) => member.claims.includes(name) && this.directory.service(name) !== undefined) : [])
   }
 
+  private tell(member: Member, agent: AgentEntry): void {
+    member.push({ services: this.allowed(agent) })
+    const { channels, connections } = agent.settings ?? {}
+    member.push({ settings: { channels, connections } })
+  }
+
   private allowed(agent: AgentEntry): ServedService[] {
     const services: ServedService[] = []
     for (const name of agent.services) {
       const service = this.directory.service(name)
-      if (service !== undefined) services.push({ name, hosts: service.hosts })
+      if (service !== undefined) services.push(offered(service))
     }
     return services
   }
 }
+
+/** A service as its agents hear of it. */
+const offered = ({ name, hosts, origin, policy }: ServiceEntry): ServedService => ({ name, hosts, origin: origin ?? undefined, health: policy?.health })

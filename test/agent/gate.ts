@@ -6,7 +6,7 @@ import { type WebSocket, WebSocketServer } from 'ws'
 import { processEnvironment } from '../../agent/environment.ts'
 import { admit, type Gatekeeper } from '../../protocol/admit.ts'
 import type { Carrier } from '../../protocol/channel.ts'
-import { ControlReader, encodeControl, type ServedService } from '../../protocol/control.ts'
+import { type AgentSays, ControlReader, encodeControl, type ServedService } from '../../protocol/control.ts'
 import type { Environment } from '../../protocol/environment.ts'
 import { errors } from '../../protocol/errors.ts'
 import { encodeJoin } from '../../protocol/join.ts'
@@ -52,6 +52,8 @@ export class Gate {
   readonly sessions: Session[] = []
   /** What each agent said it serves, the last word of each. */
   readonly serves: (readonly string[])[] = []
+  /** All of that. */
+  readonly says: AgentSays[] = []
   readonly refusals: string[] = []
   readonly sockets = new Set<WebSocket>()
   readonly peerDrains: Session[] = []
@@ -146,7 +148,10 @@ function controlEvents(gate: Gate, opening: Opening, stream: Stream): StreamEven
   stream.sendHead(NO_FIELDS, undefined, false)
   const take = (chunk: Uint8Array): void => {
     stream.consumed(chunk.length)
-    for (const message of reader.push(chunk)) if ('serves' in message) gate.serves.push(message.serves)
+    for (const message of reader.push(chunk)) if ('serves' in message) {
+      gate.serves.push(message.serves)
+      gate.says.push(message)
+    }
   }
   take(opening.body)
   const nothing = (): void => undefined

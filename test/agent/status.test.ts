@@ -155,7 +155,7 @@ t.test('each system has its place', (t) => {
 t.test('nothing that an agent was told by others makes a line of its own, or moves a terminal', (t) => {
   const nasty = 'a\nb\u001b[31m\u202e'
   const channel = { kind: nasty, way: nasty, round_trip_ms: 1, age_ms: 90_000_000, lanes: [0, 1] }
-  const document = { pid: 1, version: '1', agent: nasty, gateway: nasty, state: 'serving', session: 's', age_ms: 1, since: 's', exchanges: 1, services: [{ name: nasty, hosts: [nasty], target: nasty }], channels: [channel] } as const
+  const document = { pid: 1, version: '1', agent: nasty, gateway: nasty, state: 'serving', session: 's', age_ms: 1, since: 's', exchanges: 1, services: [{ name: nasty, hosts: [nasty], target: nasty }], channels: [channel], offers: [], settings: [] } as const
   for (const line of statusLines(document)) t.notMatch(line, /[\p{Cc}\p{Cf}]/u)
   t.equal(statusLines(document).length, 5)
   t.end()

@@ -183,7 +183,7 @@ t.test('an agent may serve more and less as it goes', async (t) => {
   const rig = await Rig.start(t)
   rig.allow('a', ['demo', 'more'])
   const agent = await rig.agent('a', answers(200, ''), ['demo'])
-  agent.control.say(['more'])
+  agent.serve(['more'])
   await until('presence follows', () => rig.presence.length === 3)
   t.same(rig.presence, ['demo up', 'more up', 'demo away'])
 })

@@ -6,6 +6,7 @@ import { AgentControl } from '../../agent/control.ts'
 import { processEnvironment } from '../../agent/environment.ts'
 import { dialWebsocket } from '../../agent/websocket.ts'
 import type { Carrier } from '../../protocol/channel.ts'
+import type { PushedSettings } from '../../protocol/control.ts'
 import { Budget } from '../../protocol/credit.ts'
 import type { Environment, Times } from '../../protocol/environment.ts'
 import { type ErrorCode, errors } from '../../protocol/errors.ts'
@@ -241,6 +242,8 @@ export class Agent {
   moves = 0
   /** Service names of each change that was pushed. */
   readonly pushed: string[] = []
+  /** Settings, as they were pushed. */
+  readonly settings: PushedSettings[] = []
   private readonly rig: Rig
   private carrier: Carrier
 
@@ -258,7 +261,15 @@ export class Agent {
       onMove: (code) => (this.moves += code.number === errors.gateway_leaving.number ? 1 : 0),
       onEnd: (code) => (this.ended = code.name),
     }
-    this.control = new AgentControl(session, randomBytes(16).toString('hex'), serves, (services) => this.pushed.push(services.map(({ name, hosts }) => `${name}=${hosts.join('+')}`).join()))
+    this.control = new AgentControl(session, randomBytes(16).toString('hex'), { serves, unhealthy: [], refused: [] }, (said) => {
+      if ('services' in said) this.pushed.push(said.services.map(({ name, hosts }) => `${name}=${hosts.join('+')}`).join())
+      else this.settings.push(said.settings)
+    })
+  }
+
+  /** Says what it serves, and which of it is not well. */
+  serve(serves: readonly string[], unhealthy: readonly string[] = []): void {
+    this.control.say({ serves, unhealthy, refused: [] })
   }
 
   /** Its channel dies, without a word. */

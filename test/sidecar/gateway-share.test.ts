@@ -25,7 +25,7 @@ async function start(t: Parameters<typeof Rig.start>[0], ids: readonly string[],
     return { agent: asked.body.toString(), fields: asked.fields }
   }
   const unwell = async (id: string, services: readonly string[]): Promise<void> => {
-    agents.get(id)!.control.say(['demo'], services)
+    agents.get(id)!.serve(['demo'], services)
     await until('the gateway heard', () => [...rig.registry.members()].some((member) => member.agentId === id && member.unhealthy.size === services.length))
   }
   return { rig, agents, goes, unwell }

@@ -1,0 +1,81 @@
+// What the gateway sets for this agent, held against what its own user has set: the user's word counts, and whatever is taken holds from the next session on.
+import type { PushedSettings, RefusedPush } from '../protocol/control.ts'
+import { LANES_MAX_COUNT } from '../protocol/limits.ts'
+import type { Candidate } from './candidates.ts'
+
+/** A setting as its user made it, and where. */
+export interface Own {
+  readonly value: string
+  readonly source: 'flag' | 'environment' | 'file'
+}
+
+/** By the names of the file's keys; those that the user left alone are not there. */
+export type OwnSettings = Readonly<Partial<Record<'gateway' | 'channel' | 'pipe' | 'proxy' | 'connections' | 'policy', Own>>>
+
+export interface Setting {
+  readonly name: string
+  readonly value: string
+  readonly source: Own['source'] | 'gateway' | 'default'
+  /** Why the gateway's wish is not followed; null if it is, or has none. */
+  readonly refused: string | null
+}
+
+/** What is not set anywhere. */
+const DEFAULTS = { channel: 'auto', connections: '1', policy: 'always' } as const
+
+export class Pushed {
+  private readonly own: OwnSettings
+  private readonly candidates: readonly Candidate[]
+  private settings: PushedSettings = {}
+
+  constructor(own: OwnSettings, candidates: readonly Candidate[]) {
+    this.own = own
+    this.candidates = candidates
+  }
+
+  take(settings: PushedSettings): void {
+    this.settings = settings
+  }
+
+  /** Channels to wish for at once. */
+  get connections(): number {
+    const { own, settings } = this
+    return own.connections === undefined ? Math.min(LANES_MAX_COUNT, settings.connections ?? 1) : Number(own.connections.value)
+  }
+
+  /** The channels that may be tried. */
+  get allowed(): readonly Candidate[] {
+    const kinds = this.settings.channels
+    if (kinds === undefined || this.own.channel !== undefined) return this.candidates
+    const some = this.candidates.filter(({ kind }) => kinds.includes(kind))
+    // An agent that no channel is left to would never hear of another setting.
+    return some.length > 0 ? some : this.candidates
+  }
+
+  get refused(): RefusedPush[] {
+    const { own, settings, candidates } = this
+    const refused: RefusedPush[] = []
+    if (settings.connections !== undefined && own.connections !== undefined) refused.push({ what: 'connections', reason: by(own.connections) })
+    const kinds = settings.channels
+    if (kinds === undefined) return refused
+    if (own.channel !== undefined) refused.push({ what: 'channels', reason: by(own.channel) })
+    else if (!candidates.some(({ kind }) => kinds.includes(kind))) refused.push({ what: 'channels', reason: 'it has a way for none of these' })
+    return refused
+  }
+
+  /** Every setting that there is a value for, and who has the say. */
+  get list(): Setting[] {
+    const taken = this.refused.some(({ what }) => what === 'channels') ? undefined : this.settings.channels
+    const pushed = { channel: taken?.join(', '), connections: this.settings.connections?.toString() }
+    const all = { ...DEFAULTS, ...Object.fromEntries(Object.entries(pushed).filter(([, value]) => value !== undefined)) } as Record<string, string>
+    for (const [name, { value }] of Object.entries(this.own)) all[name] = value
+    return Object.entries(all).map(([name, value]) => {
+      const own = (this.own as Partial<Record<string, Own>>)[name]
+      const refused = this.refused.find(({ what }) => what === name || what === `${name}s`)?.reason ?? null
+      const follows = own === undefined && refused === null && pushed[name as keyof typeof pushed] !== undefined
+      return { name, value, source: own?.source ?? (follows ? 'gateway' : 'default'), refused }
+    })
+  }
+}
+
+const by = ({ value, source }: Own): string => `its own ${source} says ${value}`
