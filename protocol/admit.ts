@@ -172,7 +172,9 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, attempts: Attemp
   }
   carrier.onClosed = (reason) => {
     if (step === 'over') return
+    // A probe and no more: its agent had found a better way by then.
+    const onlyAsked = step === 'first' && probes > 0
     over()
-    gatekeeper.onRefused(carrier, errors.agent_lost, `left during the handshake: ${reason}`)
+    if (!onlyAsked) gatekeeper.onRefused(carrier, errors.agent_lost, `left during the handshake: ${reason}`)
   }
 }

@@ -51,6 +51,20 @@ t.test('a gateway answers no more than so many', (t) => {
   t.end()
 })
 
+t.test('who asks and goes was not refused, who goes without a word or amid a login was', (t) => {
+  for (const [says, refusals] of [[[encodeBeat(false, 1)], 0], [[], 1], [[encodeBeat(false, 1), Buffer.of(Kind.hello)], 1]] as const) {
+    const { wire, clock, around } = world()
+    const told: string[] = []
+    admit(wire.right, { ...stranger, onRefused: (_carrier, code) => told.push(code.name) }, AT_ONCE, around)
+    for (const message of says) wire.left.send(message)
+    clock.run(() => false, 1_000)
+    wire.cut('gone')
+    clock.run(() => false, 1_000)
+    t.equal(told.length, refusals, told.join())
+  }
+  t.end()
+})
+
 t.test('silence, a close, another number and another message are failures, told once', (t) => {
   const answers: Record<string, [(wire: Wire, message: Buffer) => void, RegExp]> = {
     silence: [() => undefined, /within 5\.0 s/],

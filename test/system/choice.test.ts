@@ -116,3 +116,25 @@ t.test('several connections are told of at both ends', async (t) => {
   t.ok((await own()).every(({ kind, lanes }) => kind === 'tcp' && lanes.length === 1))
   t.equal((await visit({ port: nginx.port, host: 'wide.test' })).status, 200)
 })
+
+t.test('an nginx reload moves each of several channels under load, and the old worker goes', async (t) => {
+  const origin = await startOrigin(t, loadOrigin(LARGE_BYTES))
+  const join = await gateway.addAgent('moves', 'moves', 'moves.test', nginx.url)
+  const agent = await runAgent(t, ['http', origin.url, '--connections', '3', '--channel', 'websocket'], { join })
+  const logs = (): string => `${gateway.logs()}\n${agent.logs()}`
+  const workers = async (): Promise<number[]> => {
+    const sessions = JSON.parse(await gateway.command('sessions', 'list', '--json')) as { agent: string; channels: { worker: number; lanes: number[] }[] }[]
+    return sessions.find((session) => session.agent === 'moves')!.channels.filter(({ lanes }) => lanes.length === 1).map(({ worker }) => worker)
+  }
+  await until('it has three channels', async () => (await workers()).length === 3, { logs })
+  const [old] = await workers()
+  const load = startLoad(nginx.port, LARGE_BYTES, 'moves.test')
+  await until('visitors are served', () => load.small() > 20, { logs })
+  await nginx.reload()
+  await until('all three come by the new worker', async () => (await workers()).length === 3 && !(await workers()).includes(old!), { logs })
+  const large = load.large()
+  await until('large bodies went on', () => load.large() > large + 2, { logs })
+  await load.stop()
+  t.same(load.failures, [])
+  t.notOk(agent.events.some(({ event }) => event === 'lost'), 'the session was never without a channel')
+})

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import type http from 'node:http'
 import { body, hashOf } from './bodies.ts'
-import { type Answered, type Ask, visit } from './visitor.ts'
+import { type Answered, type Ask, HOST, visit } from './visitor.ts'
 
 const SEED = { download: 5, echo: 6, upload: 7 } as const
 
@@ -32,7 +32,7 @@ export interface Load {
 }
 
 /** One download, one upload and one echo of `largeBytes`, and four visitors with small requests, all again and again. */
-export function startLoad(port: number, largeBytes: number): Load {
+export function startLoad(port: number, largeBytes: number, host = HOST): Load {
   const failures: string[] = []
   const done = { small: 0, large: 0 }
   let stopping = false
@@ -53,10 +53,10 @@ export function startLoad(port: number, largeBytes: number): Load {
   }
   const chunked = ['Transfer-Encoding', 'chunked']
   const visitors = [
-    again('large', 'download', () => ({ port, path: '/large' }), (answer) => answer.sha256 === hashes.download),
-    again('large', 'echo', () => ({ port, method: 'POST', path: '/echo', headers: chunked, body: body(SEED.echo, largeBytes) }), (answer) => answer.sha256 === hashes.echo),
-    again('large', 'upload', () => ({ port, method: 'PUT', path: '/hash', headers: chunked, body: body(SEED.upload, largeBytes) }), (answer) => answer.body.toString() === hashes.upload),
-    ...Array.from({ length: 4 }, () => again('small', 'small', () => ({ port, path: '/small' }), (answer) => answer.body.toString() === 'ok')),
+    again('large', 'download', () => ({ port, host, path: '/large' }), (answer) => answer.sha256 === hashes.download),
+    again('large', 'echo', () => ({ port, host, method: 'POST', path: '/echo', headers: chunked, body: body(SEED.echo, largeBytes) }), (answer) => answer.sha256 === hashes.echo),
+    again('large', 'upload', () => ({ port, host, method: 'PUT', path: '/hash', headers: chunked, body: body(SEED.upload, largeBytes) }), (answer) => answer.body.toString() === hashes.upload),
+    ...Array.from({ length: 4 }, () => again('small', 'small', () => ({ port, host, path: '/small' }), (answer) => answer.body.toString() === 'ok')),
   ]
   return {
     small: () => done.small,
