@@ -7,6 +7,7 @@ import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents, S
 import type { Answer, Exchange, Request } from './carry.ts'
 import type { Deadlines, Waiter } from './deadlines.ts'
 import type { Directory } from './directory.ts'
+import type { Journal, Traced } from './journal.ts'
 import type { Member } from './member.ts'
 import { lengthOf, type PolicyRules, rulesOf } from './policy-rules.ts'
 import type { Rates } from './rates.ts'
@@ -35,12 +36,14 @@ export interface ExchangeDesk {
   /** For an agent that may come back. */
   readonly waiting: Deadlines
   readonly waitingMaxCount: number
+  /** Hears of each exchange that is over. */
+  readonly journal: Pick<Journal, 'over'> | undefined
   /** Did the gateway begin so lately that agents are still to come? */
   readonly young: boolean
   gone(): void
 }
 
-export class CarriedExchange implements Exchange, StreamEvents, Waiter {
+export class CarriedExchange implements Exchange, StreamEvents, Waiter, Traced {
   waitsSince = 0
   waitsIn: Deadlines | undefined
   waitsBefore: Waiter | undefined
@@ -58,7 +61,15 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
   private fields: Fields
   /** What the visitor's cookie says about an agent, if anything is asked of it. */
   private kept: string | undefined
-  private bodyBytes = 0
+  /** For the journal: the gateway's clock, and 0 as long as it has not come to that. */
+  readonly began: number
+  sentAt = 0
+  headAt = 0
+  status = ''
+  /** What went wrong, if something did. */
+  code: ErrorCode | undefined
+  sentBytes = 0
+  receivedBytes = 0
   private lastCode: ErrorCode | undefined
   private lastDetail = ''
 
@@ -84,7 +95,8 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     this.answer = answer
     this.complete = complete
     this.fields = request.fields
-    this.bodyBytes = body.length
+    this.sentBytes = body.length
+    this.began = desk.clock.now()
     if (body.length > 0) this.hold(body)
   }
 
@@ -110,7 +122,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
         return false
       }
     }
-    if (bodyMaxBytes !== undefined && (this.bodyBytes > bodyMaxBytes || (lengthOf(fields) ?? 0) > bodyMaxBytes)) {
+    if (bodyMaxBytes !== undefined && (this.sentBytes > bodyMaxBytes || (lengthOf(fields) ?? 0) > bodyMaxBytes)) {
       this.fail(errors.body_too_large, `more than ${String(bodyMaxBytes)} bytes`)
       return false
     }
@@ -146,9 +158,8 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
   /** An upgrade's bytes are no body. */
   private isTooMuch(chunk: Uint8Array): boolean {
     const max = this.rules?.bodyMaxBytes
-    if (max === undefined || this.isUpgrade) return false
-    this.bodyBytes += chunk.length
-    if (this.bodyBytes <= max) return false
+    this.sentBytes += chunk.length
+    if (max === undefined || this.isUpgrade || this.sentBytes <= max) return false
     this.abandon(errors.body_too_large, `more than ${String(max)} bytes`)
     return true
   }
@@ -183,6 +194,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
 
   cancel(code: ErrorCode): void {
     if (this.over) return
+    this.code = code
     this.finish()
     this.stream?.reset(code, true)
   }
@@ -266,6 +278,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     this.stream = stream
     this.member = member
     this.tries++
+    this.sentAt = this.desk.clock.now()
     this.sendRest(stream, held, ended)
     return true
   }
@@ -317,6 +330,9 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
       return
     }
     this.headCame = true
+    this.headAt = this.desk.clock.now()
+    this.status = fields[1]!
+    this.receivedBytes = body.length
     this.waitsIn?.remove(this)
     this.answerOver = ended
     this.answer.head(this.rules === undefined ? fields : this.asAsked(fields, this.rules), body, ended)
@@ -332,6 +348,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
   }
 
   onData(chunk: Uint8Array): void {
+    this.receivedBytes += chunk.length
     this.answer.data(chunk)
   }
 
@@ -396,6 +413,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
   }
 
   private fail(code: ErrorCode, detail: string, retryAfterS?: number): void {
+    this.code = code
     this.finish()
     this.answer.fail(code, detail, retryAfterS)
   }
@@ -410,6 +428,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter {
     this.over = true
     this.waitsIn?.remove(this)
     if (this.held !== undefined) this.drop()
+    this.desk.journal?.over(this)
     this.desk.gone()
   }
 }

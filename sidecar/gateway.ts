@@ -6,6 +6,7 @@ import type { Carry } from './carry.ts'
 import { Deadlines } from './deadlines.ts'
 import type { Directory } from './directory.ts'
 import { CarriedExchange, type ExchangeDesk } from './exchange.ts'
+import type { Journal } from './journal.ts'
 import { Rates } from './rates.ts'
 import type { Registry } from './registry.ts'
 import type { Serving, ServingListener } from './serving.ts'
@@ -23,6 +24,8 @@ export interface GatewayOptions {
   readonly headTimeoutMs: number
   /** How long a request waits for an agent that is resuming, or that is still to come after a start. */
   readonly agentWaitMs: number
+  /** Hears of each exchange that is over. */
+  readonly journal?: Pick<Journal, 'over'>
   /** How long leave() waits for exchanges under way. */
   readonly drainMs: number
 }
@@ -37,6 +40,7 @@ export class Gateway implements ExchangeDesk, ServingListener {
   readonly serving: Serving
   readonly rates: Rates
   readonly sticky: Sticky
+  readonly journal: Pick<Journal, 'over'> | undefined
   readonly heads: Deadlines
   readonly waiting: Deadlines
   readonly waitingMaxCount = WAITING_MAX_COUNT
@@ -56,6 +60,7 @@ export class Gateway implements ExchangeDesk, ServingListener {
     this.serving = options.registry.serving
     this.rates = new Rates(this.clock)
     this.sticky = new Sticky(options.registry.serverSetup)
+    this.journal = options.journal
     this.workers = options.registry.workers
     this.heads = new Deadlines(this.clock, options.headTimeoutMs)
     this.waiting = new Deadlines(this.clock, options.agentWaitMs)

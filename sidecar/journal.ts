@@ -1,5 +1,7 @@
 // What happens on the hot path, kept in memory until the store's thread takes it: in batches, a few a second however much happens, and bounded.
 import type { Clock } from '../protocol/clock.ts'
+import type { ErrorCode } from '../protocol/errors.ts'
+import type { Request } from './carry.ts'
 
 /** Something for the history; `at` on the gateway’s clock. */
 export interface HappeningNote {
@@ -37,6 +39,44 @@ export interface Batch {
   readonly leftOut: number
 }
 
+/** An exchange as it is when it is over; times on the gateway's clock, 0 as long as it has not come to that. */
+export interface Traced {
+  readonly request: Request
+  /** '' if it was sent to none. */
+  readonly agent: string
+  readonly began: number
+  readonly sentAt: number
+  readonly headAt: number
+  /** Of the answer that came; '' if none did. */
+  readonly status: string
+  readonly code: ErrorCode | undefined
+  readonly sentBytes: number
+  readonly receivedBytes: number
+}
+
+const PATH_MAX_CHARACTERS = 1_024
+
+function noteOf({ request, agent, began, sentAt, headAt, status, code, sentBytes, receivedBytes }: Traced, now: number): ExchangeNote {
+  const { uuid, service, fields } = request
+  const target = fields[7]!
+  const end = target.indexOf('?')
+  return {
+    at: began,
+    uuid,
+    service,
+    agent: agent === '' ? null : agent,
+    method: fields[1]!,
+    path: target.slice(0, Math.min(end === -1 ? target.length : end, PATH_MAX_CHARACTERS)),
+    status: status !== '' ? Number(status) : code === undefined || code.status === 0 ? null : code.status,
+    error: code?.name ?? null,
+    waitMs: (sentAt === 0 ? now : sentAt) - began,
+    headMs: headAt === 0 ? null : headAt - began,
+    totalMs: now - began,
+    sentBytes,
+    receivedBytes,
+  }
+}
+
 /** A batch leaves so long after the first thing in it. */
 const BATCH_MS = 250
 /** Exchanges in a batch: of more a second than four times this, some are not in the history. To write one costs 10 µs in another thread and 2 µs here. */
@@ -68,15 +108,12 @@ export class Journal {
     this.arm()
   }
 
-  /** Is there room for an exchange more in this batch? */
-  hasRoom(failed: boolean): boolean {
-    return failed ? this.failed < FAILED_MAX_COUNT : this.exchanges.length - this.failed < EXCHANGES_MAX_COUNT
-  }
-
-  /** To be asked for room before. */
-  exchange(note: ExchangeNote): void {
-    if (note.error !== null) this.failed++
-    this.exchanges.push(note)
+  /** An exchange is over. One that finds no room in this batch is not even looked at. */
+  over(exchange: Traced): void {
+    const isFailed = exchange.code !== undefined && exchange.code.fault !== 'nobody'
+    if (isFailed ? this.failed >= FAILED_MAX_COUNT : this.exchanges.length - this.failed >= EXCHANGES_MAX_COUNT) return
+    if (isFailed) this.failed++
+    this.exchanges.push(noteOf(exchange, this.clock.now()))
     this.arm()
   }
 

@@ -61,7 +61,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
     channels: CHANNEL_KINDS,
     witness: witnessOf(log, control.journal),
   })
-  const gateway = new Gateway({ environment, directory, registry, headTimeoutMs: settings.head_timeout_ms, agentWaitMs: settings.agent_wait_ms, drainMs: settings.drain_ms })
+  const gateway = new Gateway({ environment, directory, registry, journal: control.journal, headTimeoutMs: settings.head_timeout_ms, agentWaitMs: settings.agent_wait_ms, drainMs: settings.drain_ms })
   const routes = new Routes({
     runDir: settings.run_dir,
     directory,
