@@ -1,4 +1,5 @@
 // Reads the event stream of an sse channel: events of one line of data, as the gateway writes them (SPEC §14).
+import { Gathering } from '../protocol/gathering.ts'
 import { BODY_MAX_BYTES } from '../protocol/http-channel.ts'
 
 /** The longest line: a full body in base64, and what stands before it. */
@@ -9,8 +10,7 @@ const FIELD = { data: 'data: ', event: 'event: ' } as const
 export class EventReader {
   private readonly onEvent: (name: string, data: string) => void
   /** Of a line: what came of it. */
-  private parts: Buffer[] = []
-  private bytes = 0
+  private readonly held = new Gathering()
   private name = ''
   private data: string | undefined
 
@@ -23,14 +23,12 @@ export class EventReader {
     for (let from = 0; from < chunk.length;) {
       const end = chunk.indexOf(NEWLINE, from)
       const part = chunk.subarray(from, end < 0 ? chunk.length : end)
-      this.bytes += part.length
-      if (this.bytes > LINE_MAX_BYTES) return 'a line of an event is too long'
-      this.parts.push(part)
+      if (this.held.bytes + part.length > LINE_MAX_BYTES) return 'a line of an event is too long'
+      const isWhole = end >= 0 && this.held.bytes === 0
+      if (!isWhole) this.held.add(part)
       if (end < 0) return undefined
-      const wrong = this.line(this.parts.length === 1 ? part : Buffer.concat(this.parts, this.bytes))
+      const wrong = this.line(isWhole ? part : this.held.take())
       if (wrong !== undefined) return wrong
-      this.parts = []
-      this.bytes = 0
       from = end + 1
     }
     return undefined

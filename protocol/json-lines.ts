@@ -1,5 +1,6 @@
 // JSON objects, one a line, as standing streams carry them (SPEC §10): cut out of whatever chunks they come in.
 import { errors, PosternError } from './errors.ts'
+import { Gathering } from './gathering.ts'
 
 export function encodeLine(message: object): Uint8Array {
   return Buffer.from(`${JSON.stringify(message)}\n`, 'utf8')
@@ -7,8 +8,7 @@ export function encodeLine(message: object): Uint8Array {
 
 export class JsonLines {
   private readonly maxBytes: number
-  private parts: Uint8Array[] = []
-  private held = 0
+  private readonly held = new Gathering()
 
   constructor(maxBytes: number) {
     this.maxBytes = maxBytes
@@ -21,18 +21,15 @@ export class JsonLines {
     for (let newline = chunk.indexOf(10); newline >= 0; newline = chunk.indexOf(10, from)) {
       this.hold(chunk.subarray(from, newline))
       from = newline + 1
-      lines.push(read(Buffer.concat(this.parts).toString('utf8')))
-      this.parts = []
-      this.held = 0
+      lines.push(read(this.held.take().toString('utf8')))
     }
     this.hold(chunk.subarray(from))
     return lines
   }
 
   private hold(part: Uint8Array): void {
-    this.held += part.length
-    if (this.held > this.maxBytes) throw new PosternError(errors.protocol_error, `a line of more than ${String(this.maxBytes)} bytes`)
-    if (part.length > 0) this.parts.push(part)
+    if (this.held.bytes + part.length > this.maxBytes) throw new PosternError(errors.protocol_error, `a line of more than ${String(this.maxBytes)} bytes`)
+    this.held.add(part)
   }
 }
 

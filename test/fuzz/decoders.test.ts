@@ -1,0 +1,6 @@
+// Everything that reads what others wrote survives what the fuzzer makes of it, half a second each.
+import t from 'tap'
+import { fuzzAll } from './all.ts'
+
+t.setTimeout(120_000)
+await fuzzAll(t, 500)
