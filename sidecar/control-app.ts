@@ -4,6 +4,7 @@ import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import { Access } from './control-access.ts'
 import { agentOperations } from './control-agents.ts'
 import { backupOperations } from './control-backup.ts'
+import { credentialOperations } from './control-credentials.ts'
 import { Desk, type DeskOptions } from './control-desk.ts'
 import { historyOperations } from './control-history.ts'
 import { type Operation, operation, serve } from './control-operation.ts'
@@ -74,7 +75,7 @@ export async function createControlApp(options: ControlOptions): Promise<Control
       handle: () => ({ status: 200, body: pageOf(documented()), headers: PAGE_FIELDS }),
     }),
   ]
-  const resources = [agentOperations, serviceOperations, settingOperations, liveOperations, historyOperations, tokenOperations, backupOperations]
+  const resources = [agentOperations, serviceOperations, credentialOperations, settingOperations, liveOperations, historyOperations, tokenOperations, backupOperations]
   serve(app, [...resources.flatMap((operations) => operations(desk)), ...about], access)
   return { app, desk, access }
 }

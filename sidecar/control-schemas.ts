@@ -82,6 +82,15 @@ export const service = named('Service', record({ name: serviceName, hosts, ...se
 export const servicePut = named('ServicePut', record({ hosts }, serviceFields))
 export const serviceChange = named('ServiceChange', record({}, { hosts, ...serviceFields }))
 
+export const credentialCreate = named('CredentialCreate', record({}, {
+  user: text({ pattern: '^[A-Za-z0-9._@-]+$', maxLength: 64, description: 'for Basic: the name that goes with the password. Without it a token is made' }),
+  field: text({ pattern: "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", maxLength: 128, description: 'the request field that holds the token, instead of Authorization: Bearer' }),
+}))
+export const credentialWithSecret = named('CredentialWithSecret', record({
+  secret: text({ description: 'the token, or name:password. Shown this once' }),
+  sha256: text({ description: 'what the policy keeps of it' }),
+}))
+
 const channel = {
   kind: text(),
   round_trip_ms: orNull(quantity()),
@@ -99,6 +108,8 @@ export const session = named('Session', record({
   streams: count(),
   round_trip_ms: orNull(quantity()),
   channels: list(record({ ...channel, peer: text(), worker: count('the nginx worker it came through; 0: none, or unknown'), age_s: quantity() })),
+  unhealthy: list(serviceName, { description: 'of these the agent says that the origin is not well' }),
+  refused: list(record({ what: text({ description: 'a service, or a setting' }), reason: text() }), { description: 'what of the gateway’s word the agent does not take' }),
   says: orNull(record({ channels: list(record({ ...channel, way: text() })), exchanges: count() })),
 }))
 

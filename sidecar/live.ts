@@ -89,6 +89,8 @@ export class Live implements LiveGateway {
       channels: session.channelFacts.map(({ carrier, roundTripMs, lanes, since }) => {
         return { kind: carrier.kind, peer: carrier.peer, worker: carrier.worker, round_trip_ms: roundTripMs ?? null, lanes, age_s: (now - since) / 1_000 }
       }),
+      unhealthy: member.serving.filter((service) => member.unhealthy.has(service)),
+      refused: member.refused,
       says: member.status?.said ?? null,
       attached: session.attached,
       services: member.serving,

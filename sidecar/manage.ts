@@ -54,6 +54,11 @@ const DOES: Readonly<Record<Managing, Do>> = {
     need(await call('PATCH', path, fields, { 'if-match': etag }))
     return `service ${args[0]!} is changed\n`
   },
+  'services credential': async ({ call }, { args, given: { user, field }, json: asJson }) => {
+    const body = { ...(user === undefined ? {} : { user }), ...(field === undefined ? {} : { field }) }
+    const made = need(await call('POST', `${servicePath(args[0]!)}/credentials`, body)) as { secret: string }
+    return asJson ? json(made) : `${made.secret}\n`
+  },
   'services remove': async ({ call }, { args }) => {
     need(await call('DELETE', servicePath(args[0]!)))
     return `service ${args[0]!} is gone\n`

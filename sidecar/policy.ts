@@ -9,7 +9,7 @@ export const RANGES_MAX_COUNT = 64
 /** Fields that are added, or removed, in one direction. */
 const FIELDS_MAX_COUNT = 32
 /** As many as may be in use at once while they are changed one after the other. */
-const CREDENTIALS_MAX_COUNT = 32
+export const CREDENTIALS_MAX_COUNT = 32
 /** Longer texts are a page: an origin's. */
 const MAINTENANCE_TEXT_MAX_LENGTH = 500
 const WEIGHT_MAX = 100

@@ -5,7 +5,8 @@ import t from 'tap'
 import { readAgentFile, readConnections, SettingsError } from '../../agent/settings.ts'
 
 t.test('a configuration is checked to the last key', (t) => {
-  const good = 'join_file: /etc/join\ngateway: tls://gw:1\nchannel: tcp\npipe: ssh edge\nconnections: 4\nservices:\n  demo: 3000\n  shop: { target: "https://localhost:8443", host_header: shop.local, insecure_origin: true, health: { kind: http, path: /up, healthy_after: 1 } }\n' +
+  const good = 'join_file: /etc/join\ngateway: tls://gw:1\nchannel: tcp\npipe: ssh edge\nconnections: 4\n' +
+    'services:\n  demo: 3000\n  shop: { target: "https://localhost:8443", host_header: shop.local, insecure_origin: true, health: { kind: http, path: /up, healthy_after: 1 } }\n' +
     '  still: { target: 1, health: false }\ntargets: [ "unix:/run/app", 9000 ]\n'
   const cases: readonly (readonly [string, RegExp])[] = [
     [`${good}colour: red\n`, /`colour` is no setting/],
