@@ -19,6 +19,8 @@ export interface DialOptions {
 export interface DialFailure {
   readonly reason: 'unreachable' | 'proxy' | 'tls' | 'http'
   readonly detail: string
+  /** No connection is to be had at that place at all: no other kind finds anybody there either. */
+  readonly nobody?: boolean
 }
 
 /** Dials. `done` is called once; the function returned gives up, and `done` is not called then. Redirects are not followed: the join string names the gateway. */
@@ -52,12 +54,15 @@ const AWAY_STATUSES: ReadonlySet<number> = new Set([502, 503, 504])
 
 const TLS_FAILURE = /^(CERT_|CRL_|ERR_TLS|ERR_SSL|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_|INVALID_CA|HOSTNAME_MISMATCH|EPROTO$)/
 
+/** Of a connection, and of a name. */
+const NOBODY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN'])
+
 /** For an error on the way to `host`. */
 export function failureOf(error: NodeJS.ErrnoException, host: string): DialFailure {
   const reason = error instanceof ProxyError ? 'proxy' : TLS_FAILURE.test(error.code ?? '') ? 'tls' : 'unreachable'
   // Node puts what happened to each address into `errors` and says nothing itself.
   const parts = error instanceof AggregateError ? error.errors.map((one: unknown) => (one instanceof Error ? one.message : String(one))) : [error.message]
-  return { reason, detail: `${host}: ${parts.join(', ')}` }
+  return { reason, detail: `${host}: ${parts.join(', ')}`, ...(NOBODY.has(error.code ?? '') ? { nobody: true } : {}) }
 }
 
 /** For an answer that is no upgrade. */

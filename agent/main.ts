@@ -95,7 +95,9 @@ async function run(command: Running): Promise<number> {
   const join = await joinOf(command, file)
   if (join === undefined) return Exit.usage
   const { own, policy, wishes } = settingsOf(command, file, join)
-  return serve({ join: { ...join, url: wishes.gateway }, services, policy, own, candidates: listCandidates(wishes, process.env), memoryFile: memoryFile() }, command.once)
+  const candidates = listCandidates(wishes, process.env)
+  // Whoever leaves no choice has nothing to remember, nor to forget.
+  return serve({ join: { ...join, url: wishes.gateway }, services, policy, own, candidates, memoryFile: candidates.length > 1 ? memoryFile() : undefined }, command.once)
 }
 
 /** Flags before the environment before the file. */

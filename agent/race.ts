@@ -25,9 +25,8 @@ export interface Racer {
 }
 
 /** Why a candidate, or all of them, came to nothing. `silent`: there is a channel, but nothing comes back over it. */
-export interface Failure {
+export interface Failure extends Omit<DialFailure, 'reason'> {
   readonly reason: DialFailure['reason'] | 'silent'
-  readonly detail: string
 }
 
 export interface Winner {
@@ -73,11 +72,14 @@ export function race(candidates: readonly Candidate[], racer: Racer, done: (outc
       return done({ candidate, carrier: outcome })
     }
     failures.set(candidate, outcome)
+    // While a gateway is away a thousand agents ask for it: once each, not for every kind.
+    if (outcome.nobody === true) for (const other of candidates.slice(started)) if (samePlace(other, candidate)) failures.set(other, outcome)
     if (failures.size === candidates.length) fail()
     else begin()
   }
   const begin = (): void => {
     cancelHeadStart()
+    while (failures.has(candidates[started]!)) started++
     const candidate = candidates[started]
     if (over || candidate === undefined || busy >= AT_ONCE_MAX_COUNT) return
     started++
@@ -113,6 +115,8 @@ export function race(candidates: readonly Candidate[], racer: Racer, done: (outc
     if (!over) finish()
   }
 }
+
+const samePlace = (a: Candidate, b: Candidate): boolean => a.gateway === b.gateway && a.way === b.way && a.pipe === undefined && b.pipe === undefined
 
 /** These say more of what is to be done than any other: a certificate first, then a proxy's word. */
 const TELLING: readonly Failure['reason'][] = ['tls', 'proxy']

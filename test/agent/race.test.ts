@@ -76,6 +76,19 @@ t.test('when all fail there is one failure, with the words of each', (t) => {
   t.end()
 })
 
+t.test('where nobody is at all one kind asks for all', (t) => {
+  const paths = new Paths('sse')
+  paths.behaviours.set('websocket', { ...REFUSED, nobody: true })
+  t.match(run(paths, 'websocket', 'tcp', 'sse').outcome, REFUSED)
+  t.same(paths.dials, ['websocket at 0'])
+  const slow = new Paths('tcp')
+  slow.behaviours.set('websocket', 'mute')
+  slow.behaviours.set('sse', { ...REFUSED, nobody: true })
+  slow.delayMs = 200
+  t.equal(kindOf(run(slow, 'websocket', 'tcp', 'sse', 'http2').outcome), 'tcp', 'what is under way goes on')
+  t.end()
+})
+
 t.test('what all say is said once', (t) => {
   t.same(run(new Paths(), 'websocket', 'tcp').outcome, REFUSED)
   t.end()
