@@ -121,7 +121,7 @@ export class HttpAnswer implements Dispatcher.DispatchHandler {
       const said = status < 300 ? `an answer of type ${headers['content-type'] ?? 'none'}` : statusText
       return failureOf(proxyRefusal(way.proxy, 'gives an answer that is no gateway\'s', String(status), said + words), host)
     }
-    if (REFUSALS.has(status) && what !== '') return { reason: 'http', detail: `the gateway refuses${words}` }
+    if (REFUSALS.has(status) && what !== '') return { reason: 'http', detail: `refused (HTTP ${String(status)})${words}` }
     const failure = httpFailure(status, headers.location)
     return { ...failure, detail: failure.detail + words }
   }

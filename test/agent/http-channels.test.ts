@@ -155,7 +155,7 @@ async function opened(t: Ends, kind: string, script: Script, first = ''): Promis
 
 const polls: Readonly<Record<string, readonly [Script, RegExp, (number | 'some')?]>> = {
   'an HTML page': [() => answer('200 OK', 'text/html', HTML), /no gateway answers there \(HTTP 200\)/],
-  'a refusal': [() => answer('403 Forbidden', 'text/plain', 'there is no such channel\n'), /^the gateway refuses: there is no such channel$/],
+  'a refusal': [() => answer('403 Forbidden', 'text/plain', 'there is no such channel\n'), /^refused \(HTTP 403\): there is no such channel$/],
   'a body cut short': [(_line, socket) => void socket.end(`HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 100\r\n\r\n${BODY.toString('latin1')}`), /closed|content-length/i, 1],
   'a body that nobody measured': [(_line, socket) => void socket.end(Buffer.concat([Buffer.from('HTTP/1.0 200 OK\r\nContent-Type: application/octet-stream\r\n\r\n'), BODY])), /of a length that nobody told/],
   'chunks without an end': [(_line, socket) => void socket.end(`HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/octet-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\n${BODY.toString('latin1')}\r\n`), /./, 1],
@@ -196,7 +196,7 @@ for (const kind of Object.keys(DIALS)) {
   t.test(`${kind}: a POST that is answered with anything but 204 ends the channel`, async (t) => {
     for (const [bytes, says] of [
       [answer('200 OK', 'application/octet-stream', ''), /no gateway answers there \(HTTP 200\)/],
-      [answer('409 Conflict', 'text/plain', 'POST 0 was had\n'), /^the gateway refuses: POST 0 was had$/],
+      [answer('409 Conflict', 'text/plain', 'POST 0 was had\n'), /^refused \(HTTP 409\): POST 0 was had$/],
       [answer('502 Bad Gateway', 'text/html', HTML), /the gateway is away \(HTTP 502\)/],
       [answer('413 Request Entity Too Large', 'text/html', HTML), /HTTP 413/],
     ] as const) {
