@@ -22,6 +22,8 @@ const ENVELOPE = '1;00112233445566778899aabbccddeeff;demo;203.0.113.9;40000;http
 const REQUEST = `GET /a?b HTTP/1.1\r\nHost: demo.test\r\nPostern: ${ENVELOPE}\r\nX-A: 1\r\nCookie: a=b`
 const POLICY = JSON.stringify({ v: 1, deny: [['0a000000', '0affffff']], methods: ['GET', 'HEAD'], challenge: 'Bearer', tokens: ['ab'.repeat(32)], bodyMaxBytes: 5, https: 308, maintenance: '5 x' })
 const PARTS = 4
+/** Connecting, speaking and closing. */
+const SOCKETS_MAX_MS = 200
 /** Between the parts of an input that stands for several texts. */
 const BETWEEN = '\x1e'
 
@@ -116,6 +118,7 @@ async function doorway(t: Test): Promise<Target> {
   const hello = '\x01\x01\x01\x00\x07agent-1'
   return {
     name: 'the doorway of a gateway',
+    maxMs: SOCKETS_MAX_MS,
     seeds: [
       Buffer.from('000006200000000007', 'hex'),
       `${upgrade}Upgrade: postern\r\n\r\n\0\0\x0b${hello}`,

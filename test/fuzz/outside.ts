@@ -14,6 +14,8 @@ import type { Random } from '../protocol/simulation.ts'
 import type { Target } from './harness.ts'
 import { cut } from './wire.ts'
 
+/** Connecting, hearing and closing. */
+const SOCKETS_MAX_MS = 200
 const OK = 'HTTP/1.1 200 OK\r\n'
 
 const answers: Target = {
@@ -71,13 +73,16 @@ async function servers(t: Test): Promise<Target[]> {
   }
   const type = (name: string): string => `Content-Type: ${name}\r\n`
   const ws = `HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n`
+  const target = (name: string, run: Target['run'], ...seeds: readonly (Buffer | string)[]): Target => ({ name: `answers ${name}`, seeds, maxMs: SOCKETS_MAX_MS, run })
+  const socks = ['0500' + '050000017f0000011f90', '0502' + '0100' + '05000003036162631f90'].map((hex) => Buffer.from(hex, 'hex'))
+  const id = '0'.repeat(32)
   return [
-    { name: 'answers of SOCKS proxies', seeds: ['0500' + '050000017f0000011f90', '0502' + '0100' + '05000003036162631f90'].map((hex) => Buffer.from(hex, 'hex')), run: dialed(dialTcp, { kind: 'socks5', proxy: new URL(`socks5://a:b@${at}`) }) },
-    { name: 'answers of HTTP proxies', seeds: ['HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n', 'HTTP/1.1 407 Who\r\n\r\n'], run: dialed(dialTcp, { kind: 'connect', proxy: new URL(`http://${at}`) }) },
-    { name: 'answers to an upgrade', seeds: ['HTTP/1.1 101 Switching Protocols\r\nUpgrade: postern\r\nConnection: Upgrade\r\n\r\n\0\0\x06\x20\0\0\0\0\x07', 'HTTP/1.1 302 Found\r\nLocation: x\r\n\r\n'], run: dialed(dialTcp) },
-    { name: 'answers to a websocket', seeds: [Buffer.concat([Buffer.from(ws), Buffer.from('8206200000000007', 'hex')])], run: dialed(dialWebsocket) },
-    { name: 'answers to sse', seeds: [`${OK}${type('text/event-stream')}\r\nevent: channel\ndata: ${'0'.repeat(32)}\n\ndata: AAAGIAAAAAAH\n\n`, 'HTTP/1.1 403 No\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nno'], run: dialed(dialSse) },
-    { name: 'answers to a long poll', seeds: [`${OK}${type('text/plain')}Content-Length: 32\r\n\r\n${'0'.repeat(32)}`, `${OK}${type('text/plain')}Transfer-Encoding: chunked\r\n\r\n20\r\n${'0'.repeat(32)}\r\n0\r\n\r\n`], run: dialed(dialLongPoll) },
+    target('of SOCKS proxies', dialed(dialTcp, { kind: 'socks5', proxy: new URL(`socks5://a:b@${at}`) }), ...socks),
+    target('of HTTP proxies', dialed(dialTcp, { kind: 'connect', proxy: new URL(`http://${at}`) }), 'HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n', 'HTTP/1.1 407 Who\r\n\r\n'),
+    target('to an upgrade', dialed(dialTcp), 'HTTP/1.1 101 Switching Protocols\r\nUpgrade: postern\r\nConnection: Upgrade\r\n\r\n\0\0\x06\x20\0\0\0\0\x07', 'HTTP/1.1 302 Found\r\nLocation: x\r\n\r\n'),
+    target('to a websocket', dialed(dialWebsocket), Buffer.concat([Buffer.from(ws), Buffer.from('8206200000000007', 'hex')])),
+    target('to sse', dialed(dialSse), `${OK}${type('text/event-stream')}\r\nevent: channel\ndata: ${id}\n\ndata: AAAGIAAAAAAH\n\n`, 'HTTP/1.1 403 No\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nno'),
+    target('to a long poll', dialed(dialLongPoll), `${OK}${type('text/plain')}Content-Length: 32\r\n\r\n${id}`, `${OK}${type('text/plain')}Transfer-Encoding: chunked\r\n\r\n20\r\n${id}\r\n0\r\n\r\n`),
   ]
 }
 
