@@ -128,7 +128,14 @@ async function agentSteps(call: Call, { agents }: Wanted): Promise<Step[]> {
     const { services, labels, settings, disabled, expires_at } = before
     const lines = difference({ services, labels, settings, disabled, expires_at }, { ...after, services: sorted(after.services), expires_at: iso(after.expires_at) })
     if (lines.length === 0) return []
-    return [{ line: [`~ agent ${id}`, ...lines].join('\n'), make: async () => told(await call('PATCH', `/v1/agents/${encodeURIComponent(id)}`, after, { 'if-match': '*' })) }]
+    const patch = async (fields: Fields): Promise<string> => told(await call('PATCH', `/v1/agents/${encodeURIComponent(id)}`, fields, { 'if-match': '*' }))
+    const names = Array.isArray(after.services) ? (after.services as unknown[]) : []
+    const kept = services.filter((name) => names.includes(name))
+    return [{ line: [`~ agent ${id}`, ...lines].join('\n'), make: async () => {
+      // First what it gives up: a service that it is to serve may wait for the place of one that goes.
+      if (kept.length < services.length) await patch({ services: kept })
+      return patch(after)
+    } }]
   })
 }
 

@@ -50,13 +50,16 @@ export function answerError(error: FastifyError | Problem, reply: FastifyReply, 
   return reply.code(problem.status).header('Content-Type', 'application/problem+json').send(JSON.stringify(body))
 }
 
+/** Where ajv's own words name the object and not the field. */
+const SAYS: Readonly<Record<string, string>> = { required: 'is needed', additionalProperties: 'is not known here' }
+
 function problemOf(error: FastifyError): Problem {
   if (error.validation !== undefined) {
     const faults = error.validation.map(({ instancePath, params, message, keyword }) => {
       const missing = keyword === 'required' ? String(params.missingProperty) : keyword === 'additionalProperties' ? String(params.additionalProperty) : ''
-      return { field: [instancePath.slice(1).replaceAll('/', '.'), missing].filter((part) => part !== '').join('.'), reason: message ?? keyword }
+      return { field: [instancePath.slice(1).replaceAll('/', '.'), missing].filter((part) => part !== '').join('.'), reason: SAYS[keyword] ?? message ?? keyword }
     })
-    return new Problem(400, 'invalid', error.message, faults)
+    return new Problem(400, 'invalid', faults.map(({ field, reason }) => `${field === '' ? (error.validationContext ?? 'it') : field} ${reason}`).join('; '), faults)
   }
   const status = error.statusCode ?? 500
   return status < 500 ? new Problem(status, 'invalid', error.message) : new Problem(500, 'fault', 'the control server made a mistake; it is in its log')

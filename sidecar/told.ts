@@ -16,11 +16,8 @@ const DATE = /^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.]+(?:Z|[+-][0-9]{2}:[0-9]{2})
 /** The body of an answer that is none of a refusal. Throws a {@link RefusedError}. */
 export function need(reply: Reply): unknown {
   if (reply.status < 300) return reply.body
-  const { detail, errors } = (typeof reply.body === 'object' && reply.body !== null ? reply.body : {}) as { detail?: string; errors?: { field: string; reason: string }[] }
-  // What is wrong in itself: the detail says it too, but not always where.
-  const faults = reply.status === 400 ? (errors ?? []) : []
-  const fields = faults.filter(({ field, reason }) => field !== '' && detail?.includes(reason) !== true).map(({ field, reason }) => `; ${field}: ${reason}`)
-  throw new RefusedError(`${detail ?? `HTTP ${String(reply.status)}`}${fields.join('')}`)
+  const { detail } = (typeof reply.body === 'object' && reply.body !== null ? reply.body : {}) as { detail?: string }
+  throw new RefusedError(detail ?? `HTTP ${String(reply.status)}`)
 }
 
 /** All entries of a list, page by page. */
