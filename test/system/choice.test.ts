@@ -108,8 +108,7 @@ t.test('a proxy that allows no tunnel still passes on requests', async (t) => {
 t.test('several connections are told of at both ends', async (t) => {
   const origin = await startOrigin(t)
   const join = await gateway.addAgent('wide', 'wide', 'wide.test', nginx.url)
-  const home = t.testdir()
-  const agent = await runAgent(t, ['http', origin.url, '--connections', '3', '--channel', 'tcp'], { join, home: '', env: { XDG_STATE_HOME: home, XDG_RUNTIME_DIR: home } })
+  const agent = await runAgent(t, ['http', origin.url, '--connections', '3', '--channel', 'tcp'], { join })
   const sessions = async (): Promise<{ agent: string; channels: { kind: string; lanes: number[] }[] }[]> => JSON.parse(await gateway.command('sessions', 'list', '--json')) as never
   const own = async (): Promise<{ kind: string; lanes: number[] }[]> => (await sessions()).find((session) => session.agent === 'wide')!.channels
   await until('the gateway has three channels', async () => (await own()).length === 3 && new Set((await own()).flatMap(({ lanes }) => lanes)).size === 3, { logs: agent.logs })
