@@ -71,7 +71,11 @@ export function checkGateway(text: string): string {
 }
 
 /** For tables: `direct`, or how and where it goes. No password is in it. */
-export const wayName = (way: Way): string => (way.kind === 'direct' ? 'direct' : `${way.kind} ${way.proxy.protocol}//${way.proxy.host}`)
+export function wayName(way: Way): string {
+  if (way.kind === 'direct') return 'direct'
+  const url = `${way.proxy.protocol}//${way.proxy.host}`
+  return way.kind === 'socks5' ? url : `${way.kind} ${url}`
+}
 
 /** For files: the same for the same candidate at every start. */
 export const keyOf = ({ kind, way }: Candidate): string => `${kind} ${wayName(way)}`

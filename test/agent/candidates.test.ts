@@ -21,7 +21,7 @@ t.test('what is wished for by name is the only one of its sort', (t) => {
   t.equal(list({ channel: 'auto', pipe: 'ssh edge postern-gateway pipe' }), 'pipe direct')
   t.equal(list({ channel: 'pipe', pipe: 'unix:/run/x' }), 'pipe direct')
   t.equal(list({ channel: 'http2', pipe: 'ssh' }), 'http2 direct', 'another kind by name goes before a command')
-  t.equal(list({ channel: 'tcp', proxy: 'socks5://p:1' }), 'tcp socks5 socks5://p:1')
+  t.equal(list({ channel: 'tcp', proxy: 'socks5://p:1' }), 'tcp socks5://p:1')
   t.end()
 })
 
