@@ -36,8 +36,9 @@ export async function startBetween(t: Ends, options: BetweenOptions): Promise<Be
   const serve = (near: net.Socket): void => {
     const one: Heard = { toGateway: [], toAgent: [] }
     heard.push(one)
+    const spoken = near instanceof tls.TLSSocket ? near.alpnProtocol : null
     const far = certificate !== undefined
-      ? tls.connect({ port: target as number, host: '127.0.0.1', rejectUnauthorized: false, ALPNProtocols: [(near as tls.TLSSocket).alpnProtocol || 'http/1.1'] })
+      ? tls.connect({ port: target as number, host: '127.0.0.1', rejectUnauthorized: false, ...(typeof spoken === 'string' ? { ALPNProtocols: [spoken] } : {}) })
       : typeof target === 'number' ? net.connect(target, '127.0.0.1') : net.connect(target)
     for (const [from, sink, to] of [[near, far, 'gateway'], [far, near, 'agent']] as const) {
       sockets.add(from)
