@@ -44,7 +44,7 @@ export class AgentTable {
     const rows =
       service === undefined
         ? this.statements.all(`SELECT ${COLUMNS} FROM agents WHERE id > ? ORDER BY id LIMIT ?`, after, count)
-        : this.statements.all(`SELECT ${COLUMNS} FROM agents JOIN agent_services ON agent = id WHERE service = ? AND id > ? ORDER BY id LIMIT ?`, service, after, count)
+        : this.statements.all(`SELECT ${COLUMNS} FROM agent_services JOIN agents ON id = agent WHERE service = ? AND agent > ? ORDER BY agent LIMIT ?`, service, after, count)
     return rows.map((row) => agentOf(row, this.servicesOf(String(row.id))))
   }
 

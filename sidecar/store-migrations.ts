@@ -9,6 +9,8 @@ const RESOURCES = `
   ALTER TABLE agents ADD COLUMN expires_at INTEGER;
   ALTER TABLE agents ADD COLUMN created_at INTEGER;
   ALTER TABLE agents ADD COLUMN rotated_at INTEGER;
+  DROP INDEX agent_services_by_service;
+  CREATE INDEX agent_services_by_service ON agent_services(service, agent);
   CREATE INDEX agents_by_expiry ON agents(expires_at) WHERE expires_at IS NOT NULL;
   ALTER TABLE services ADD COLUMN labels TEXT NOT NULL DEFAULT '[]';
   ALTER TABLE services ADD COLUMN origin TEXT;

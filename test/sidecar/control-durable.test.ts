@@ -9,6 +9,7 @@ import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { HOST, visit } from '../system/visitor.ts'
 import { ask } from './control-socket.ts'
+import { killed } from './killed.ts'
 import { mountSmallDisk, noSmallDisk, type SmallDisk } from './small-disk.ts'
 
 /** What nginx says of the agent’s channel when the gateway is killed, and of its next try. */
@@ -16,36 +17,8 @@ const KILLED = /connect\(\) to unix:.* failed|upstream prematurely closed|recv\(
 
 const count = (gateway: GatewayProcess, event: string): number => gateway.events.filter((one) => one.event === event).length
 
-t.test('kill -9 while changes come in: each that was acknowledged is there, each that was not is whole or absent', async (t) => {
-  const gateway = await startGateway(t)
-  const acknowledged: string[] = []
-  for (let round = 0; round < 3; round++) {
-    let next = 0
-    const writer = async (): Promise<void> => {
-      for (;;) {
-        const name = `r${String(round)}-${String(next++)}`
-        const told = await ask(gateway.runDir, 'PUT', `/v1/services/${name}`, { hosts: [`${name}.test`, `+.${name}.test`] }).catch(() => undefined)
-        if (told === undefined) return
-        t.equal(told.status, 201)
-        acknowledged.push(name)
-      }
-    }
-    const before = acknowledged.length
-    const writers = Promise.all(Array.from({ length: 4 }, writer))
-    await until('changes come in', () => acknowledged.length > before + 30)
-    await gateway.kill()
-    await writers
-    await gateway.restart()
-    const { items, next: more } = (await ask(gateway.runDir, 'GET', '/v1/services?limit=1000')).json as { items: { name: string; hosts: string[] }[]; next: unknown }
-    t.equal(more, null)
-    const names = new Set(items.map(({ name }) => name))
-    t.same(acknowledged.filter((name) => !names.has(name)), [], `${String(acknowledged.length)} acknowledged`)
-    for (const { name, hosts } of items) {
-      t.same(hosts, [`${name}.test`, `+.${name}.test`])
-      t.ok(existsSync(join(gateway.runDir, 'routes', `${name}.test`)), `and it is in the route table: ${name}`)
-    }
-  }
-})
+t.setTimeout(60_000)
+t.test('kill -9 while changes come in: each that was acknowledged is there, each that was not is whole or absent', async (t) => killed(t, 3))
 
 async function serving(t: Parameters<typeof startNginx>[0], gateway: GatewayProcess): Promise<() => Promise<number>> {
   const origin = await startOrigin(t)
