@@ -201,6 +201,8 @@ export class Channels {
     this.held.set(carrier, held)
     const cancel = this.options.racer.environment.clock.later(OVERDUE_MS, () => {
       held.state = 'overdue'
+      // Its answer may be what was lost: then the gateway has its lanes there, and hears them nowhere else.
+      this.giveHomes(false, held.lanes.splice(0))
       this.changed()
     })
     const done = (refusal: Refusal | undefined): void => {
@@ -248,6 +250,8 @@ export class Channels {
     // The gateway does not know the session any more: nothing of it can be saved.
     if (code === errors.unknown_session) return this.session.end(errors.agent_lost, detail)
     this.giveHomes(false, held.lanes)
+    // A later one overtook it: that is nobody's fault, and it is opened again at once.
+    if (code === errors.stale_attach) return this.changed()
     this.options.memory.broke(held.candidate, 0, false)
     this.failed('login', detail)
   }

@@ -81,6 +81,7 @@ export interface Agreement {
 interface Pending {
   readonly channel: Channel
   readonly marks: readonly LaneMark[]
+  readonly askedAt: number
   readonly done: (refusal: Refusal | undefined) => void
 }
 
@@ -283,7 +284,7 @@ export class Session implements ChannelOwner, TrafficOwner {
 
   private askFor(channel: Channel, lanes: readonly number[], done: (refusal: Refusal | undefined) => void): LaneMark[] {
     const marks = lanes.map((lane) => ({ lane, attachCount: ++this.tried[lane]!, expects: this.traffic[lane]!.lane.expects }))
-    this.pending.push({ channel, marks, done })
+    this.pending.push({ channel, marks, askedAt: this.clock.now(), done })
     return marks
   }
 
@@ -386,6 +387,8 @@ export class Session implements ChannelOwner, TrafficOwner {
       throw new PosternError(errors.protocol_error, 'an answer to no attach of ours')
     }
     this.pending.splice(at, 1)
+    // Before its first BEAT: on a far link its patience would be too short until then.
+    channel.roundTripMs ??= this.clock.now() - pending.askedAt
     this.welcomeChannel(channel)
     // A later try may have been answered first.
     this.moveLanes(channel, marks.filter((mark) => mark.attachCount > this.traffic[mark.lane]!.lane.attachCount))

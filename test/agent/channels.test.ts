@@ -138,6 +138,46 @@ t.test('a channel that falls silent just after it was proven is not waited for',
   t.equal(paths.sessions.length, 1)
 })
 
+t.test('the answer that a better channel is open gets lost: its lanes are heard where they rode before, soon', async (t) => {
+  const { paths, traveller } = await start(['tcp'])
+  const session = paths.sessions[0]!
+  paths.behaviours.set('websocket', 'works')
+  t.ok(paths.run(() => paths.open('websocket').some(({ right }) => session.carriers.includes(right))), 'the gateway has its lane there')
+  paths.open('websocket')[0]!.left.deaf = true
+  const began = paths.clock.now()
+  t.ok(paths.run(() => paths.rides[0] === 'tcp'))
+  t.ok(paths.clock.now() - began < 3_000)
+  paths.pass(30_000)
+  t.match(traveller.saw('moved'), { to: 'websocket directly' }, 'it looks again')
+})
+
+t.test('channels that overtake one another are no fault of their kind', async (t) => {
+  const { paths, traveller } = await start(['websocket', 'tcp'], { connections: 16 })
+  const session = paths.sessions[0]!
+  const chance = new Random(1)
+  Object.defineProperty(paths, 'delayMs', { get: () => 5 + chance.below(150) })
+  for (let cut = 0; cut < 4; cut++) {
+    paths.pass(20_000)
+    for (const wire of paths.open()) wire.cut('a test')
+    t.ok(paths.run(() => new Set(session.rides).size === 16, 5_000), 'each lane has its own again')
+  }
+  t.same(new Set(paths.rides), new Set(['websocket']))
+  t.same(told(traveller, 'failed'), [])
+})
+
+t.test('a link of three seconds there and back is far, not stalled', async (t) => {
+  const paths = new Paths('websocket')
+  paths.delayMs = 1_500
+  const traveller = new Traveller(paths, KINDS, { climb: CLIMB })
+  await traveller.serving()
+  // The channel of the login learns how far it is by its first beat only.
+  traveller.saw('moved')
+  const dials = paths.dials.length
+  paths.pass(300_000)
+  t.equal(paths.dials.length, dials)
+  t.same(told(traveller, 'lost', 'resumed'), [])
+})
+
 t.test('one that answers late is used or closed, and nothing is left over', async (t) => {
   const { paths } = await start(['websocket'], { connections: 2 })
   const session = paths.sessions[0]!
