@@ -1,6 +1,6 @@
 // The gateway's half of what begins a channel: a login that ends in a session, or one more channel of a session (SPEC §3, §5).
 import { blame, type Carrier } from './channel.ts'
-import type { Environment } from './environment.ts'
+import type { Environment, Times } from './environment.ts'
 import { type ErrorCode, errors, PosternError } from './errors.ts'
 import { HANDSHAKE_MESSAGE_MAX_BYTES, LANES_MAX_COUNT, PROBES_MAX_COUNT } from './limits.ts'
 import {
@@ -137,7 +137,7 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, attempts: Attemp
         peerSettings: hello.settings,
         terms: offer.terms,
       },
-      environment,
+      { ...environment, times: timesOf(offer.terms, environment.times) },
     )
     over()
     carrier.send(welcome)
@@ -177,4 +177,9 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, attempts: Attemp
     over()
     if (!onlyAsked) gatekeeper.onRefused(carrier, errors.agent_lost, `left during the handshake: ${reason}`)
   }
+}
+
+/** Both ends of a session beat and wait as its terms say. */
+function timesOf({ heartbeat_ms, dead_after_ms, grace_ms }: Terms, { handshakeMs }: Times): Times {
+  return { heartbeatMs: heartbeat_ms, deadAfterMs: dead_after_ms, graceMs: grace_ms, handshakeMs }
 }

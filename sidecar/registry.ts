@@ -10,6 +10,7 @@ import type { Session } from '../protocol/session.ts'
 import { type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
 import type { AgentEntry, Directory, DirectoryListener, ServiceEntry } from './directory.ts'
 import { Member } from './member.ts'
+import { offer } from './offer.ts'
 import { Serving } from './serving.ts'
 import { Workers } from './workers.ts'
 
@@ -94,12 +95,9 @@ export class Registry implements Gatekeeper, DirectoryListener {
     const instance = hello.instance.toString('hex')
     const others = this.byAgent.get(agent.id)
     if (others !== undefined && others.size >= SESSIONS_PER_AGENT_MAX_COUNT && ![...others].some((member) => member.instance === instance)) return errors.gateway_busy
-    const { policy, lanes, settings, channels, environment } = this.options
-    const { heartbeatMs, deadAfterMs, graceMs } = environment.times
     const services = this.allowed(agent)
     const fit = JSON.stringify(services).length <= WELCOME_SERVICES_MAX_BYTES
-    const terms = { services: fit ? services : [], heartbeat_ms: heartbeatMs, dead_after_ms: deadAfterMs, grace_ms: graceMs, channels }
-    return { policy, lanes, settings, terms }
+    return offer(hello, this.options, agent.settings ?? {}, fit ? services : [])
   }
 
   sessionById(id: string): Session | undefined {

@@ -98,11 +98,12 @@ t.test('a cut channel is replaced under the same session, and an exchange under 
 })
 
 t.test('a gateway that does not know the session gets a new one', async (t) => {
-  const first = await startGate(t, { graceMs: 1 })
+  const first = await startGate(t)
   const origin = await startOrigin(t)
   const watched = new Watched(t, first.join, every(origin.port))
   await watched.agent.start()
   await watched.saw('serving')
+  first.forgets = true
   first.cut()
   await watched.saw('serving', 2)
   t.equal(first.sessions.length, 2)

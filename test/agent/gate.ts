@@ -58,6 +58,8 @@ export class Gate {
   readonly sockets = new Set<WebSocket>()
   readonly peerDrains: Session[] = []
   controlStream: Stream | undefined
+  /** It knows no session any more, as after a start. */
+  forgets = false
   services: ServedService[] = [{ name: 'demo', hosts: ['demo.example'] }]
   port = 0
   join = ''
@@ -87,11 +89,9 @@ export class Gate {
   }
 }
 
-/** `graceMs`: how long a session waits for a channel. */
-export async function startGate(t: Ends, options: { readonly graceMs?: number; readonly policy?: Policy } = {}): Promise<Gate & { readonly stop: () => Promise<void> }> {
+export async function startGate(t: Ends, options: { readonly policy?: Policy } = {}): Promise<Gate & { readonly stop: () => Promise<void> }> {
   await ready
   const gate = new Gate()
-  if (options.graceMs !== undefined) gate.environment = processEnvironment({ ...gate.environment.times, graceMs: options.graceMs })
   const setup = createServerSetup()
   const secret = randomBytes(32).toString('base64url')
   const record = register(setup, 'an-agent', secret)
@@ -105,7 +105,7 @@ export async function startGate(t: Ends, options: { readonly graceMs?: number; r
       settings: SERVER_SETTINGS,
       terms: { services: gate.services, heartbeat_ms: 10_000, dead_after_ms: 25_000, grace_ms: 30_000, channels: ['websocket'] },
     }),
-    sessionById: (id) => gate.sessions.find((session) => session.id === id && !session.ended),
+    sessionById: (id) => (gate.forgets ? undefined : gate.sessions.find((session) => session.id === id && !session.ended)),
     onSession: (session: Session) => {
       gate.sessions.push(session)
       session.events = {
