@@ -6,6 +6,7 @@ import { dialPipe } from './pipe.ts'
 import { SettingsError } from './settings.ts'
 import { dialSse } from './sse.ts'
 import { dialTcp } from './tcp.ts'
+import type { Trust } from './trust.ts'
 import { DIRECT, readWay, type Way, wayFromEnvironment, wayText } from './way.ts'
 import { dialWebsocket } from './websocket.ts'
 
@@ -15,6 +16,8 @@ export interface Candidate {
   readonly gateway: string
   /** Kind pipe: what it goes over. */
   readonly pipe?: string
+  /** Whom it takes for the gateway, over TLS. */
+  readonly trust?: Trust | undefined
   readonly dial: Dial
 }
 
@@ -38,6 +41,7 @@ export interface Wishes {
   readonly channel?: string | undefined
   readonly pipe?: string | undefined
   readonly proxy?: string | undefined
+  readonly trust?: Trust | undefined
 }
 
 type Env = Readonly<Record<string, string | undefined>>
@@ -50,13 +54,13 @@ export function listCandidates(wishes: Wishes, env: Env): Candidate[] {
   if (channel === PIPE && pipe === undefined) throw new SettingsError('which command, or which socket? --pipe COMMAND or --pipe unix:/PATH')
   // Whoever names a command has no other way, unless they name another kind with it.
   if (pipe !== undefined && (channel === 'auto' || channel === PIPE)) return [pipeCandidate(gateway, pipe)]
-  return allOf(gateway, wayTo(gateway, wishes.proxy, env)).filter(({ kind }) => channel === 'auto' || kind === channel)
+  return allOf(gateway, wayTo(gateway, wishes.proxy, env), wishes.trust).filter(({ kind }) => channel === 'auto' || kind === channel)
 }
 
 /** Everything that can be tried at all: by the way out, directly beside a proxy, and over a pipe if one is named. Throws a {@link SettingsError}. */
-export function listEverything({ gateway, pipe, proxy }: Wishes, env: Env): Candidate[] {
+export function listEverything({ gateway, pipe, proxy, trust }: Wishes, env: Env): Candidate[] {
   const way = wayTo(gateway, proxy, env)
-  return [...(pipe === undefined ? [] : [pipeCandidate(gateway, pipe)]), ...allOf(gateway, way), ...(way.kind === 'direct' ? [] : allOf(gateway, DIRECT))]
+  return [...(pipe === undefined ? [] : [pipeCandidate(gateway, pipe)]), ...allOf(gateway, way, trust), ...(way.kind === 'direct' ? [] : allOf(gateway, DIRECT, trust))]
 }
 
 /** Checks a gateway's base URL. Throws a {@link SettingsError}. */
@@ -87,8 +91,8 @@ const pipeCandidate = (gateway: string, pipe: string): Candidate => ({ kind: PIP
 
 const wayTo = (gateway: string, proxy: string | undefined, env: Env): Way => (proxy === undefined ? wayFromEnvironment(channelUrl(gateway).href, env) : readWay(proxy, 'proxy'))
 
-function allOf(gateway: string, way: Way): Candidate[] {
-  const by = (kinds: readonly string[], one: Way): Candidate[] => kinds.map((kind) => ({ kind, way: one, gateway, dial: DIALS[kind]! }))
+function allOf(gateway: string, way: Way, trust: Trust | undefined): Candidate[] {
+  const by = (kinds: readonly string[], one: Way): Candidate[] => kinds.map((kind) => ({ kind, way: one, gateway, trust, dial: DIALS[kind]! }))
   const kinds = ORDERS[new URL(gateway).protocol]!
   // A proxy that gives nobody a tunnel may still pass on requests, which it can read.
   const forwarded = way.kind === 'connect' && channelUrl(gateway).protocol === 'http:' ? by(kinds.filter((kind) => OF_REQUESTS.has(kind)), { ...way, kind: 'forward' }) : []

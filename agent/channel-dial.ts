@@ -1,5 +1,6 @@
 // What dialing a channel takes and what comes of it, whatever the channel: the gateway's place, a carrier, or why there is none.
 import type { Carrier } from '../protocol/channel.ts'
+import type { Trust } from './trust.ts'
 import { type Place, ProxyError, type Way } from './way.ts'
 
 export interface DialOptions {
@@ -10,6 +11,8 @@ export interface DialOptions {
   readonly userAgent: string
   /** What the pipe channel goes over: a command for the shell, or `unix:/PATH`. */
   readonly pipe?: string
+  /** Whom to take for the gateway, over TLS. */
+  readonly trust?: Trust | undefined
 }
 
 /**
@@ -44,9 +47,9 @@ export function channelUrl(gateway: string): URL {
 }
 
 /** Where the socket of a channel leads. */
-export function placeOf(url: URL): Place {
+export function placeOf(url: URL, trust: Trust | undefined): Place {
   const tls = url.protocol === 'https:' || url.protocol === 'wss:'
-  return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? (tls ? 443 : 80) : Number(url.port), tls }
+  return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? (tls ? 443 : 80) : Number(url.port), tls, trust }
 }
 
 /** The gateway is away, says the nginx before it. */

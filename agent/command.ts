@@ -19,6 +19,10 @@ interface Common {
   readonly gateway: string | undefined
   readonly pipe: string | undefined
   readonly connections: string | undefined
+  readonly ca: string | undefined
+  readonly pin: string | undefined
+  readonly client_cert: string | undefined
+  readonly client_key: string | undefined
   readonly once: boolean
   readonly json: boolean
 }
@@ -46,6 +50,10 @@ options:
   --gateway URL        instead of the join string's: http[s]://HOST[/PREFIX], or tcp://HOST:PORT, tls://HOST:PORT (POSTERN_GATEWAY)
   --pipe COMMAND       the way out is a command's input and output, or a socket: unix:/PATH (POSTERN_PIPE)
   --connections N      channels at once, 1 (default) to 16, if the gateway grants them (POSTERN_CONNECTIONS)
+  --ca FILE            over TLS, take the gateway by these authorities (PEM) instead of the system's (POSTERN_CA)
+  --pin SHA256         over TLS, only a certificate with this public key, base64 or hex, more with commas between (POSTERN_PIN)
+  --client-cert FILE   over TLS, show this certificate (POSTERN_CLIENT_CERT), whose key is in
+  --client-key FILE    this file (POSTERN_CLIENT_KEY)
   --once               give up when the gateway can not be reached at the first try (exit code 4)
   --json               one JSON object a line, even on a terminal
   --help, --version
@@ -64,6 +72,10 @@ const COMMON = {
   gateway: { type: 'string' },
   pipe: { type: 'string' },
   connections: { type: 'string' },
+  ca: { type: 'string' },
+  pin: { type: 'string' },
+  'client-cert': { type: 'string' },
+  'client-key': { type: 'string' },
   once: { type: 'boolean' },
   json: { type: 'boolean' },
 } as const
@@ -138,6 +150,7 @@ function needFile(file: string | undefined): string {
 type Values = { readonly [Option in keyof typeof COMMON]?: (typeof COMMON)[Option]['type'] extends 'boolean' ? boolean : string }
 
 function common(values: Values): Common {
-  const { join, policy, proxy, channel, gateway, pipe, connections } = values
-  return { join, joinFile: values['join-file'], policy, proxy, channel, gateway, pipe, connections, once: values.once === true, json: values.json === true }
+  const { join, policy, proxy, channel, gateway, pipe, connections, ca, pin } = values
+  const trust = { ca, pin, client_cert: values['client-cert'], client_key: values['client-key'] }
+  return { join, joinFile: values['join-file'], policy, proxy, channel, gateway, pipe, connections, ...trust, once: values.once === true, json: values.json === true }
 }

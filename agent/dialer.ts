@@ -3,6 +3,7 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { connectThroughHttp } from './proxy-http.ts'
 import { connectThroughSocks } from './proxy-socks.ts'
+import { pinFault } from './trust.ts'
 import { type Place, ProxyError, proxyPort, type Way } from './way.ts'
 
 /** Time for TCP, the proxy and TLS together. */
@@ -39,7 +40,7 @@ function attempt(way: Way, place: Place, done: Done): () => void {
   }, DIAL_TIMEOUT_MS)
   const secure = (socket: net.Socket): void => {
     if (!place.tls) return finish(undefined, socket)
-    current = upgradeToTls(socket, place.host, place.alpn ?? HTTP, finish)
+    current = upgradeToTls(socket, place, finish)
   }
   current = connect(way, place, (error, socket) => (socket === undefined ? finish(error) : secure(socket)))
   return () => {
@@ -60,7 +61,7 @@ function connect(way: Way, place: Place, done: Done): net.Socket {
   return plain(host, port, (error, socket) => {
     if (socket === undefined) return done(new ProxyError(`the proxy ${way.proxy.host} can not be reached: ${error?.message ?? ''}`))
     if (way.proxy.protocol !== 'https:') return start(socket)
-    upgradeToTls(socket, host, HTTP, (tlsError, safe) => (safe === undefined ? done(tlsError) : start(safe)))
+    upgradeToTls(socket, { host }, (tlsError, safe) => (safe === undefined ? done(tlsError) : start(safe)))
   })
 }
 
@@ -76,14 +77,18 @@ function plain(host: string, port: number, done: Done): net.Socket {
   return socket
 }
 
-function upgradeToTls(socket: net.Socket, host: string, alpn: readonly string[], done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
-  const secured = tls.connect({ socket, minVersion: 'TLSv1.2', ALPNProtocols: [...alpn], ...(net.isIP(host) === 0 ? { servername: host } : { host }) })
+function upgradeToTls(socket: net.Socket, { host, alpn = HTTP, trust }: Pick<Place, 'host' | 'alpn' | 'trust'>, done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
+  const own = trust === undefined ? {} : { ...(trust.ca === undefined ? {} : { ca: trust.ca }), ...trust.client }
+  const secured = tls.connect({ socket, minVersion: 'TLSv1.2', ALPNProtocols: [...alpn], ...own, ...(net.isIP(host) === 0 ? { servername: host } : { host }) })
   const failed = (error: Error): void => done(error)
   secured.once('error', failed)
   secured.once('close', () => done(new Error('the connection was closed amid the TLS handshake')))
   secured.once('secureConnect', () => {
     secured.off('error', failed)
-    done(undefined, secured)
+    const fault = pinFault(trust, secured)
+    if (fault === undefined) return done(undefined, secured)
+    secured.destroy()
+    done(fault)
   })
   return secured
 }

@@ -32,7 +32,7 @@ export class HttpRequests {
   private readonly dials = new Set<() => void>()
   private over = false
 
-  constructor({ gateway, way = DIRECT, userAgent }: DialOptions) {
+  constructor({ gateway, trust, way = DIRECT, userAgent }: DialOptions) {
     const url = channelUrl(gateway)
     this.host = url.host
     this.way = way
@@ -48,7 +48,7 @@ export class HttpRequests {
       'cache-control': 'no-store',
       ...(who === undefined ? {} : { 'proxy-authorization': who }),
     }
-    const begin = (done: Parameters<typeof dialProxy>[1]): (() => void) => (proxy === undefined ? dial(way, placeOf(url), done) : dialProxy(proxy, done))
+    const begin = (done: Parameters<typeof dialProxy>[1]): (() => void) => (proxy === undefined ? dial(way, placeOf(url, trust), done) : dialProxy(proxy, done))
     const options: Client.Options = {
       connect: (_options, connected) => {
         const cancel = begin((error, socket) => {

@@ -26,7 +26,7 @@ export const dialHttp2: Dial = (options, done) => {
   }
   let timer: NodeJS.Timeout | undefined
   // http/1.1 is offered for those who know no more: to be told by a choice is plainer than by an alert.
-  const cancelDial = dial(options.way ?? DIRECT, { ...placeOf(url), alpn: ['h2', 'http/1.1'] }, (error, socket) => {
+  const cancelDial = dial(options.way ?? DIRECT, { ...placeOf(url, options.trust), alpn: ['h2', 'http/1.1'] }, (error, socket) => {
     if (socket === undefined) return settle(failureOf(error!, url.host))
     if (socket instanceof tls.TLSSocket && socket.alpnProtocol !== 'h2') {
       socket.destroy()

@@ -16,6 +16,7 @@ import type { OwnSettings } from './pushed.ts'
 import { jsonLine, type Reported, safe, textLines } from './report.ts'
 import { type AgentFile, host, readAgentFile, readConnections, readPolicy, SettingsError } from './settings.ts'
 import { answerStatus, askAgents, type SocketPlace, socketPlace } from './status-socket.ts'
+import { readTrust } from './trust.ts'
 import { type StatusDocument, statusLines } from './status-text.ts'
 import { parseTarget } from './target.ts'
 import { whoamiLines } from './whoami-text.ts'
@@ -103,7 +104,7 @@ async function run(command: Running): Promise<number> {
 /** Flags before the environment before the file. */
 function settingsOf(command: Connecting, file: AgentFile | undefined, join: Join): { own: OwnSettings; policy: Policy | undefined; wishes: Wishes } {
   const own: { -readonly [Name in keyof OwnSettings]: OwnSettings[Name] } = {}
-  for (const name of ['gateway', 'channel', 'pipe', 'proxy', 'connections', 'policy'] as const) {
+  for (const name of ['gateway', 'channel', 'pipe', 'proxy', 'connections', 'policy', 'ca', 'pin', 'client_cert', 'client_key'] as const) {
     const sources = { flag: command[name], environment: process.env[`POSTERN_${name.toUpperCase()}`], file: file?.[name]?.toString() }
     for (const source of ['flag', 'environment', 'file'] as const) {
       const value = sources[source]
@@ -111,7 +112,9 @@ function settingsOf(command: Connecting, file: AgentFile | undefined, join: Join
     }
   }
   if (own.connections !== undefined) readConnections(own.connections.value)
-  const wishes = { gateway: checkGateway(own.gateway?.value ?? join.url), channel: own.channel?.value, pipe: own.pipe?.value, proxy: own.proxy?.value }
+  const gateway = checkGateway(own.gateway?.value ?? join.url)
+  const trust = readTrust({ ca: own.ca?.value, pin: own.pin?.value, client_cert: own.client_cert?.value, client_key: own.client_key?.value }, gateway)
+  const wishes = { gateway, trust, channel: own.channel?.value, pipe: own.pipe?.value, proxy: own.proxy?.value }
   return { own: shown(own), policy: readPolicy(own.policy?.value), wishes }
 }
 

@@ -10,7 +10,7 @@ export interface Own {
 }
 
 /** By the names of the file's keys; those that the user left alone are not there. */
-export type OwnSettings = Readonly<Partial<Record<'gateway' | 'channel' | 'pipe' | 'proxy' | 'connections' | 'policy', Own>>>
+export type OwnSettings = Readonly<Partial<Record<'gateway' | 'channel' | 'pipe' | 'proxy' | 'connections' | 'policy' | 'ca' | 'pin' | 'client_cert' | 'client_key', Own>>>
 
 export interface Setting {
   readonly name: string

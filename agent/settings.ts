@@ -25,12 +25,20 @@ export interface AgentFile {
   readonly gateway: string | undefined
   readonly pipe: string | undefined
   readonly connections: number | undefined
+  readonly ca: string | undefined
+  /** With commas between, where there are more. */
+  readonly pin: string | undefined
+  readonly client_cert: string | undefined
+  readonly client_key: string | undefined
   readonly services: ReadonlyMap<string, OriginOptions>
   /** Targets that the gateway may suggest for services that the file does not name. */
   readonly targets: readonly OriginOptions[]
 }
 
-const TOP = ['join', 'join_file', 'policy', 'proxy', 'channel', 'gateway', 'pipe', 'connections', 'host_header', 'insecure_origin', 'services', 'targets'] as const
+const TOP = [
+  'join', 'join_file', 'policy', 'proxy', 'channel', 'gateway', 'pipe', 'connections', 'ca', 'pin', 'client_cert', 'client_key',
+  'host_header', 'insecure_origin', 'services', 'targets',
+] as const
 const SERVICE = ['target', 'host_header', 'insecure_origin', 'health'] as const
 const TARGETS_MAX_COUNT = 1_000
 const SERVICE_NAME = /^[a-z0-9][a-z0-9-]{0,62}$/
@@ -85,6 +93,10 @@ export function readAgentFile(path: string, platform: NodeJS.Platform): AgentFil
     proxy: optionalText(top.proxy, 'proxy', wrong),
     channel: optionalText(top.channel, 'channel', wrong),
     gateway: optionalText(top.gateway, 'gateway', wrong),
+    ca: optionalText(top.ca, 'ca', wrong),
+    pin: optionalText(top.pin, 'pin', wrong),
+    client_cert: optionalText(top.client_cert, 'client_cert', wrong),
+    client_key: optionalText(top.client_key, 'client_key', wrong),
     pipe: optionalText(top.pipe, 'pipe', wrong),
     connections: top.connections === undefined ? undefined : readConnections(top.connections),
     services,

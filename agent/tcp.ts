@@ -11,7 +11,7 @@ export const dialTcp: Dial = (options, done) => (isOwnPort(options.gateway) ? di
 
 const dialPort: Dial = (options, done) => {
   const url = channelUrl(options.gateway)
-  return dial(options.way ?? DIRECT, { ...placeOf(url), alpn: [PROTOCOL] }, (error, socket) => {
+  return dial(options.way ?? DIRECT, { ...placeOf(url, options.trust), alpn: [PROTOCOL] }, (error, socket) => {
     if (socket === undefined) return done(failureOf(error!, url.host))
     done(new ByteCarrier({ kind: 'tcp', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, socket))
   })
@@ -26,7 +26,7 @@ const dialUpgrade: Dial = (options, done) => {
     over = true
     done(outcome)
   }
-  const cancelDial = dial(options.way ?? DIRECT, placeOf(url), (error, socket) => {
+  const cancelDial = dial(options.way ?? DIRECT, placeOf(url, options.trust), (error, socket) => {
     if (socket === undefined) return settle(failureOf(error!, url.host))
     request = http.request({
       createConnection: () => socket,

@@ -1,5 +1,6 @@
 // The way out: straight to the gateway or through a proxy, as the command line or the environment has it.
 import { SettingsError } from './settings.ts'
+import type { Trust } from './trust.ts'
 
 /**
  * How a socket to the gateway is had. `proxy` is the URL of an HTTP proxy that knows CONNECT, or of a SOCKS5 proxy. `forward`: there is none to
@@ -23,6 +24,8 @@ export interface Place {
   readonly tls: boolean
   /** What is to be spoken over TLS there, by preference (ALPN): http/1.1 if it is not said. */
   readonly alpn?: readonly string[]
+  /** Whom to take for whoever is meant: whom the system trusts, if it is not said. */
+  readonly trust?: Trust | undefined
 }
 
 export const DIRECT: Way = { kind: 'direct' }

@@ -31,7 +31,7 @@ export const dialWebsocket: Dial = (options, done) => {
   }
   let cancelDial = nothing
   const createConnection = (_options: unknown, connected: (error: Error | null, socket?: Socket) => void): void => {
-    cancelDial = dial(options.way ?? DIRECT, placeOf(url), (error, socket) => connected(error ?? null, socket))
+    cancelDial = dial(options.way ?? DIRECT, placeOf(url, options.trust), (error, socket) => connected(error ?? null, socket))
   }
   // Not typed in place: the types of `ws` lack closeTimeout, and know createConnection only as Node's own.
   const socket = new WebSocket(url, { ...settings, closeTimeout: CLOSE_TIMEOUT_MS, createConnection } as unknown as ClientOptions)

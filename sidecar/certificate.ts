@@ -6,11 +6,14 @@ import { SettingsError } from './settings.ts'
 export interface CertificateFiles {
   readonly cert: string
   readonly key: string
+  /** Who signs the certificates that agents must show; none are asked for without it. */
+  readonly clientCa: string | undefined
 }
 
 interface Pem {
   readonly cert: Buffer
   readonly key: Buffer
+  readonly ca?: Buffer
 }
 
 export class Certificate {
@@ -48,12 +51,23 @@ export class Certificate {
 
 /** Reads certificate and key and sees whether they belong together. Throws a {@link SettingsError}. */
 export function readPem(files: CertificateFiles): Pem {
-  const pem = { cert: read('agents_tls_cert', files.cert), key: read('agents_tls_key', files.key) }
+  const pem: Pem = {
+    cert: read('agents_tls_cert', files.cert),
+    key: read('agents_tls_key', files.key),
+    ...(files.clientCa === undefined ? {} : { ca: readAuthorities(files.clientCa) }),
+  }
   try {
     createSecureContext(pem)
   } catch (error) {
     throw new SettingsError(`agents_tls_cert and agents_tls_key: ${files.cert} and ${files.key} can not be used together: ${error instanceof Error ? error.message : String(error)}`)
   }
+  return pem
+}
+
+/** OpenSSL passes over what is no certificate: an empty file would let nobody in, and not say so. */
+function readAuthorities(path: string): Buffer {
+  const pem = read('agents_tls_client_ca', path)
+  if (!pem.includes('-----BEGIN CERTIFICATE-----')) throw new SettingsError(`agents_tls_client_ca: ${path} holds no certificate`)
   return pem
 }
 
@@ -66,8 +80,8 @@ function read(name: string, path: string): Buffer {
 }
 
 /** Differs when either file was written or replaced. Symbolic links are followed, as certificate tools use them. */
-function stateOf({ cert, key }: CertificateFiles): string {
-  return [cert, key].map((path) => {
+function stateOf({ cert, key, clientCa }: CertificateFiles): string {
+  return [cert, key, ...(clientCa === undefined ? [] : [clientCa])].map((path) => {
     const stat = statSync(path, { bigint: true, throwIfNoEntry: false })
     return stat === undefined ? 'missing' : `${String(stat.ino)} ${String(stat.size)} ${String(stat.mtimeNs)}`
   }).join(', ')

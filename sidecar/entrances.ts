@@ -29,7 +29,7 @@ export interface Entrances {
 
 /** Resolves when agents can come. */
 export async function openEntrances({ gatekeeper, environment, settings, places, log }: EntrancesOptions): Promise<Entrances> {
-  const { agents_address, agents_tls_address, agents_tls_cert, agents_tls_key } = settings
+  const { agents_address, agents_tls_address, agents_tls_cert, agents_tls_client_ca, agents_tls_key } = settings
   const strangers = new Strangers(gatekeeper, environment)
   const takeRequest = new HttpChannels(strangers, environment).take
   const [atSocket, atPorts] = (['socket', 'port'] as const).map((entrance) => new AgentsDoor({ entrance, strangers, environment, takeRequest })) as [AgentsDoor, AgentsDoor]
@@ -45,7 +45,7 @@ export async function openEntrances({ gatekeeper, environment, settings, places,
   const tlsPlace = placeFor('agents-tls-port', places, agents_tls_address)
   if (tlsPlace !== undefined) {
     if (agents_tls_cert === undefined || agents_tls_key === undefined) throw new SettingsError('the inherited socket agents-tls-port needs agents_tls_cert and agents_tls_key')
-    const certificate = new Certificate({ cert: agents_tls_cert, key: agents_tls_key }, (detail) => log.error('certificate_not_renewed', { detail }))
+    const certificate = new Certificate({ cert: agents_tls_cert, key: agents_tls_key, clientCa: agents_tls_client_ca }, (detail) => log.error('certificate_not_renewed', { detail }))
     opened(await listenTls(tlsPlace, certificate, atPorts, environment.times.handshakeMs), true)
   }
   return {

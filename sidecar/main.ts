@@ -57,8 +57,8 @@ function print(text: string): number {
 
 function check(settings: Settings): number {
   if (settings.socket_group !== undefined) groupId(settings.socket_group)
-  const { agents_tls_cert: cert, agents_tls_key: key } = settings
-  if (cert !== undefined && key !== undefined) readPem({ cert, key })
+  const { agents_tls_cert: cert, agents_tls_client_ca: clientCa, agents_tls_key: key } = settings
+  if (cert !== undefined && key !== undefined) readPem({ cert, key, clientCa })
   const lines = Object.entries(settings).map(([name, value]) => `${name}: ${value === undefined ? '(not set)' : String(value)}`)
   return print(`${lines.join('\n')}\n`)
 }

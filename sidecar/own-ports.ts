@@ -24,7 +24,8 @@ export function listenPlain(place: PortPlace, door: AgentsDoor): Promise<Server>
 
 /** The same with TLS before everything else. */
 export function listenTls(place: PortPlace, certificate: Certificate, door: AgentsDoor, handshakeMs: number): Promise<Server> {
-  const options: TlsOptions = { ...SOCKET, ...certificate.current, minVersion: 'TLSv1.2', ALPNProtocols: PROTOCOLS, handshakeTimeout: handshakeMs }
+  const asks = certificate.current.ca === undefined ? {} : { requestCert: true, rejectUnauthorized: true }
+  const options: TlsOptions = { ...SOCKET, ...certificate.current, ...asks, minVersion: 'TLSv1.2', ALPNProtocols: PROTOCOLS, handshakeTimeout: handshakeMs }
   const server = createTlsServer(options)
   // The socket below TLS has asked for nothing until TLS stands, and counts as such.
   const handshakes = new Map<string, Socket>()

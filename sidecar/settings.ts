@@ -87,6 +87,7 @@ export const SETTINGS = {
   agents_tls_address: text(undefined, 'a port of the gateway’s own where agents come in, with TLS', isAddress, ADDRESS_WORDS),
   agents_tls_cert: text(undefined, 'the certificate for it, with its chain: a PEM file', (value) => PATH.test(value), 'an absolute path'),
   agents_tls_key: text(undefined, 'the certificate’s key: a PEM file', (value) => PATH.test(value), 'an absolute path'),
+  agents_tls_client_ca: text(undefined, 'who signs the certificates that agents must show there: a PEM file; none are asked for without it', (value) => PATH.test(value), 'an absolute path'),
   socket_group: text(undefined, 'who may connect to the sockets for nginx, beside the gateway’s user', (value) => /^[A-Za-z_][A-Za-z0-9_-]*$/.test(value), 'the name of a group'),
   policy: {
     otherwise: 'always',
