@@ -129,14 +129,22 @@ export class Desk {
     }
   }
 
-  /** Ends what has an end: agents whose time is over, old history, old keys. `since` is when it was called last. */
-  async upkeep(since: number): Promise<void> {
-    const now = this.now()
-    for (const id of this.store.agents.expiredBetween(since, now)) {
-      this.change({ name: 'gateway', scopes: [] }, { kind: 'agent_expired', subject: `agents/${id}` }, () => undefined)
+  /** Keeps out the agents whose time ended since then. A full disk keeps nobody in: only the history lacks it. */
+  async expire(since: number): Promise<void> {
+    for (const id of this.store.agents.expiredBetween(since, this.now())) {
       await this.options.publish({ agent: id, entry: undefined })
+      try {
+        this.change({ name: 'gateway', scopes: [] }, { kind: 'agent_expired', subject: `agents/${id}` }, () => undefined)
+      } catch (error) {
+        if (!(error instanceof Problem)) throw error
+      }
     }
-    this.write(() => this.store.tokens.forgetCreations(now - CREATIONS_KEPT_MS))
+  }
+
+  /** Forgets some of what is old. True: there may be more of it. */
+  forget(): boolean {
+    this.store.tokens.forgetCreations(this.now() - CREATIONS_KEPT_MS)
+    return this.store.history.forget(this.now())
   }
 }
 

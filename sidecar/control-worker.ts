@@ -26,10 +26,12 @@ const now = Date.now
 /** A request to the control server takes milliseconds: whoever holds a connection longer than this keeps no gateway from leaving. */
 const CLOSE_MS = 2_000
 /** How soon an agent whose time is over is out. */
-const UPKEEP_MS = 1_000
+const EXPIRE_MS = 1_000
 /** Old history is looked for this often, and a little of it deleted at a time with room between for whoever asks. */
 const FORGET_MS = 60_000
 const FORGET_PAUSE_MS = 50
+
+const onFault = (error: Error): void => say({ kind: 'fault', detail: error.stack ?? error.message })
 
 /** Questions to the main thread that wait for their answer. */
 const waiting = new Map<number, (value: unknown) => void>()
@@ -58,17 +60,17 @@ function write({ desk }: ControlApp, batch: Batch): void {
   }
 }
 
-function forget(store: Store): void {
-  const later = (ms: number): void => void setTimeout(() => forget(store), ms).unref()
+function forget({ desk }: Pick<ControlApp, 'desk'>): void {
+  const later = (ms: number): void => void setTimeout(() => forget({ desk }), ms).unref()
   try {
-    later(store.history.forget(now()) ? FORGET_PAUSE_MS : FORGET_MS)
+    later(desk.forget() ? FORGET_PAUSE_MS : FORGET_MS)
   } catch {
     // A full disk: whoever writes next tells of it.
     later(FORGET_MS)
   }
 }
 
-function keepUp({ desk }: ControlApp): void {
+function keepOut({ desk }: ControlApp): void {
   let since = now()
   let busy = false
   setInterval(() => {
@@ -76,8 +78,8 @@ function keepUp({ desk }: ControlApp): void {
     busy = true
     const from = since
     since = now()
-    desk.upkeep(from).catch(() => undefined).finally(() => (busy = false))
-  }, UPKEEP_MS).unref()
+    desk.expire(from).catch(onFault).finally(() => (busy = false))
+  }, EXPIRE_MS).unref()
 }
 
 async function start(): Promise<void> {
@@ -98,7 +100,7 @@ async function start(): Promise<void> {
     publish: async (change: Change) => void (await ask((id) => ({ kind: 'change', id, change }))),
     live: farFrom((question) => ask((id) => ({ kind: 'question', id, question }))),
     onTrouble: (error) => say({ kind: 'trouble', detail: error?.message }),
-    onFault: (error) => say({ kind: 'fault', detail: error.stack ?? error.message }),
+    onFault,
   })
   const { app, access, desk } = control
   // For nginx: what comes in here shows a token. An inherited socket is answered even where there is no control host.
@@ -116,8 +118,8 @@ async function start(): Promise<void> {
         await app.ready()
         await listen(app.server, 'control', places)
         if (outside !== undefined) await listen(outside, 'admin', places)
-        keepUp(control)
-        forget(store)
+        keepOut(control)
+        forget(control)
       }
       both().then(() => say({ kind: 'listening' }), (error: unknown) => say({ kind: 'failed', detail: String(error) }))
     } else {

@@ -34,6 +34,8 @@ t.test('a full disk under the store', { skip: noSmallDisk }, async (t) => {
   let disk: SmallDisk | undefined
   const gateway = await startGateway(t, { prepare: (_runDir, stateDir) => void (disk = mountSmallDisk(t, stateDir, 1_024)) })
   const status = await serving(t, gateway)
+  const soon = new Date(performance.timeOrigin + performance.now() + 3_000).toISOString()
+  t.equal((await ask(gateway.runDir, 'POST', '/v1/agents', { id: 'short', url: 'http://e.test', expires_at: soon })).status, 201)
   disk!.fill()
   const put = (name: string) => ask(gateway.runDir, 'PUT', `/v1/services/${name}`, { hosts: [`${name}.test`] })
   const refused = await until('the log of the store is full too', async () => {
@@ -50,7 +52,9 @@ t.test('a full disk under the store', { skip: noSmallDisk }, async (t) => {
   t.same((await ask(gateway.runDir, 'GET', '/v1/services')).json, last, 'what was refused did not happen')
   t.notOk(existsSync(join(gateway.runDir, 'routes/y.test')))
   t.equal(await status(), 200, 'traffic goes on')
+  await until('an agent’s time is over', async () => (await ask(gateway.runDir, 'GET', '/v1/agents/short')).json.state === 'expired')
   t.equal(count(gateway, 'store_not_written'), 1, 'it is said once')
+  t.equal(count(gateway, 'store_written_again'), 0, 'and nothing else makes it look well')
   disk!.free()
   t.match(await put('z'), { status: 201 }, 'it recovers')
   t.equal(count(gateway, 'store_written_again'), 1)
