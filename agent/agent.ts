@@ -1,6 +1,6 @@
 // The agent as a library: gets a session with its gateway by the best way there is, keeps it, and serves its services over it.
 import type { Environment } from '../protocol/environment.ts'
-import type { ErrorCode } from '../protocol/errors.ts'
+import { errors } from '../protocol/errors.ts'
 import type { Join } from '../protocol/join.ts'
 import { INSTANCE_ID_BYTES, type Policy } from '../protocol/messages.ts'
 import { ready } from '../protocol/opaque.ts'
@@ -9,12 +9,13 @@ import { Backoff } from './backoff.ts'
 import { type Candidate, listCandidates } from './candidates.ts'
 import type { ChannelState } from './channels.ts'
 import { CLIMB_TIMES, type ClimbTimes } from './climb.ts'
-import { enter, FINAL } from './enter.ts'
+import { enter, type Entrant, FINAL } from './enter.ts'
 import type { AgentEvent } from './events.ts'
 import { Memory } from './memory.ts'
 import { type Offer, Offering, type Served, type Services } from './offering.ts'
 import { type OwnSettings, Pushed, type Setting } from './pushed.ts'
 import { race, type Racer, type Winner } from './race.ts'
+import { Renewal } from './renewal.ts'
 import { Serving } from './serving.ts'
 
 export interface AgentOptions {
@@ -64,6 +65,8 @@ const FOLLOWS: Readonly<Record<State, readonly State[]>> = {
 
 /** How long exchanges under way may take once the agent drains. */
 export const DRAIN_MS = 30_000
+/** As long as an exchange may be on its way to a session that gets no more of them: several round trips of a slow link. */
+const ON_ITS_WAY_MS = 2_000
 /** How often it looks whether they are: no visitor notices, and once in an agent's life. */
 const DRAIN_LOOK_MS = 20
 
@@ -75,7 +78,13 @@ export class Agent {
   private readonly offering: Offering
   private readonly pushed: Pushed
   private readonly backoff: Backoff
-  private readonly instance: Buffer
+  private instance: Buffer
+  private readonly renewal: Renewal
+  /** What was agreed on at the login of the session that serves, and at the one under way beside it. */
+  private agreed = ''
+  private agreeing = ''
+  /** Older sessions, with what is still under way on them. */
+  private readonly leaving = new Set<Serving>()
   private serving: Serving | undefined
   private state: State = 'new'
   /** Takes back what the state waits for. */
@@ -92,6 +101,7 @@ export class Agent {
     this.pushed = new Pushed(ownOf(options), this.candidates)
     this.backoff = new Backoff(environment)
     this.instance = environment.random(INSTANCE_ID_BYTES)
+    this.renewal = new Renewal({ racer: this.racer, wish: () => this.wishAgain(), onSession: (session, winner, instance) => this.renewed(session, winner, instance) })
   }
 
   /** Exchanges under way. */
@@ -122,6 +132,7 @@ export class Agent {
   async drain(): Promise<void> {
     if (this.state !== 'closed' && !this.draining) {
       this.draining = true
+      this.renewal.stop()
       this.options.onEvent({ event: 'draining', exchanges: this.active })
       this.serving?.session.drain()
       await this.whenIdle()
@@ -132,6 +143,9 @@ export class Agent {
   /** Ends the session and breaks what is under way. */
   async close(): Promise<void> {
     if (!this.become('closed')) return
+    this.renewal.stop()
+    for (const serving of this.leaving) serving.close()
+    this.leaving.clear()
     this.serving?.close()
     await this.offering.close()
     this.options.onEvent({ event: 'closed' })
@@ -139,7 +153,7 @@ export class Agent {
 
   /** Is nothing under way: neither at an origin, nor in a stream whose last bytes have not left? */
   private get idle(): boolean {
-    return this.active === 0 && this.serving?.idle !== false
+    return this.active === 0 && this.serving?.idle !== false && [...this.leaving].every(({ idle }) => idle)
   }
 
   private async whenIdle(): Promise<void> {
@@ -162,7 +176,7 @@ export class Agent {
   private seek(): void {
     if (!this.become('seeking')) return
     this.options.onEvent({ event: 'connecting', gateway: this.options.join.url })
-    this.cancel = race(this.memory.order(this.pushed.allowed), this.racer, (outcome) => {
+    this.cancel = race(this.wish.candidates, this.racer, (outcome) => {
       if ('reason' in outcome) this.failed(outcome.reason, outcome.detail)
       else this.enter(outcome)
     })
@@ -170,9 +184,10 @@ export class Agent {
 
   private enter(winner: Winner): void {
     if (!this.become('entering')) return winner.carrier.abort()
-    const { environment, join, policy } = this.options
+    const { environment } = this.options
     this.cancel = () => winner.carrier.abort()
-    enter(winner.carrier, { join, instance: this.instance, policy, lanes: this.pushed.connections }, environment, (outcome) => {
+    this.agreed = agreedOn(this.pushed)
+    enter(winner.carrier, { ...this.wish.entrant, instance: this.instance }, environment, (outcome) => {
       if (this.state !== 'entering') return
       this.cancel = nothing
       if (!('code' in outcome)) return this.begin(outcome, winner)
@@ -202,16 +217,77 @@ export class Agent {
 
   private begin(session: Session, winner: Winner): void {
     if (!this.become('serving')) return
+    this.serve(session, winner, undefined)
+  }
+
+  /** `before`: the session that goes when this one serves. */
+  private serve(session: Session, winner: Winner, before: Serving | undefined): void {
     const { climb = CLIMB_TIMES, join, onEvent } = this.options
     const { backoff, memory, offering, pushed, racer } = this
-    const onEnd = (code: ErrorCode, detail: string, livedMs: number): void => {
-      backoff.lost(livedMs)
-      if (FINAL.has(code)) return this.refused({ code, detail })
-      if (this.become('waiting')) this.seekIn(backoff.nextMs())
+    const serving: Serving = new Serving(session, winner, this.draining, {
+      gateway: join.url, offering, pushed, renews: before !== undefined, onEvent, racer, candidates: pushed.allowed, memory, backoff, climb,
+      onTaken: () => {
+        if (before !== undefined) this.leave(before)
+      },
+      onSettings: () => this.renew(),
+      onEnd: (code, detail, livedMs) => {
+        this.leaving.delete(serving)
+        if (this.serving !== serving) return
+        this.renewal.stop()
+        backoff.lost(livedMs)
+        if (FINAL.has(code)) return this.refused({ code, detail })
+        if (this.become('waiting')) this.seekIn(backoff.nextMs())
+      },
+    })
+    this.serving = serving
+  }
+
+  /** What is agreed on at a login. */
+  private get wish(): { entrant: Omit<Entrant, 'instance'>; candidates: readonly Candidate[] } {
+    const { join, policy } = this.options
+    return { entrant: { join, policy, lanes: this.pushed.connections }, candidates: this.memory.order(this.pushed.allowed) }
+  }
+
+  private wishAgain(): Agent['wish'] {
+    this.agreeing = agreedOn(this.pushed)
+    return this.wish
+  }
+
+  /** The gateway has set something: does the session there is still agree with that? */
+  private renew(): void {
+    if (this.state === 'serving' && !this.draining && this.agreed !== agreedOn(this.pushed)) this.renewal.begin()
+  }
+
+  private renewed(session: Session, winner: Winner, instance: Buffer): void {
+    if (this.state !== 'serving' || this.draining) return session.end(errors.draining, 'it comes too late')
+    this.instance = instance
+    this.agreed = this.agreeing
+    this.serve(session, winner, this.serving)
+    this.renew()
+  }
+
+  /** The gateway gives it no more exchanges; it ends when those under way are over, or after {@link DRAIN_MS}. */
+  private leave(serving: Serving): void {
+    const { clock } = this.options.environment
+    this.leaving.add(serving)
+    serving.retire()
+    const until = clock.now() + DRAIN_MS
+    const look = (): void => {
+      if (!this.leaving.has(serving)) return
+      if (!serving.idle && clock.now() < until) return void clock.later(DRAIN_LOOK_MS, look)
+      this.leaving.delete(serving)
+      serving.close()
     }
-    this.serving = new Serving(session, winner, this.draining, { gateway: join.url, offering, pushed, onEvent, onEnd, racer, candidates: pushed.allowed, memory, backoff, climb })
+    // What the gateway sent before it heard that is still to come: told of a drain at once, it would have to try that again, which it can not with a large body.
+    clock.later(ON_ITS_WAY_MS, () => {
+      if (!this.leaving.has(serving)) return
+      serving.session.drain()
+      look()
+    })
   }
 }
+
+const agreedOn = ({ connections, allowed }: Pushed): string => JSON.stringify([connections, allowed.map(({ kind }) => kind)])
 
 function ownOf({ own, connections }: AgentOptions): OwnSettings {
   return connections === undefined ? { ...own } : { connections: { value: String(connections), source: 'flag' }, ...own }

@@ -7,13 +7,15 @@ import { type Fields, NO_FIELDS, type Stream, type StreamEvents, StreamKind } fr
 export class AgentControl implements StreamEvents {
   private readonly session: Session
   private readonly reader = new ControlReader()
+  private readonly onTaken: () => void
   private readonly onSaid: (said: GatewaySays) => void
   private readonly stream: Stream | undefined
   private said: string
 
-  /** Opens the stream and says `first` with it. `uuid`: 32 random hexadecimal digits. */
-  constructor(session: Session, uuid: string, first: AgentSays, onSaid: (said: GatewaySays) => void) {
+  /** Opens the stream and says `first` with it; `onTaken` is told when the gateway has heard that. `uuid`: 32 random hexadecimal digits. */
+  constructor(session: Session, uuid: string, first: AgentSays, onTaken: () => void, onSaid: (said: GatewaySays) => void) {
     this.session = session
+    this.onTaken = onTaken
     this.onSaid = onSaid
     this.said = JSON.stringify(first)
     this.stream = session.open({ kind: StreamKind.control, uuid, service: '', fields: NO_FIELDS, extension: NO_FIELDS, body: encodeControl(first), ended: false }, this)
@@ -28,6 +30,7 @@ export class AgentControl implements StreamEvents {
   }
 
   onHead(_fields: Fields, _extension: Fields, body: Uint8Array): void {
+    this.onTaken()
     this.onData(body)
   }
 

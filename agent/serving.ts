@@ -1,5 +1,5 @@
 // One session of an agent, from its login to its end: its channels, its standing streams, and the exchanges that come over it.
-import { type AgentSays, REFUSED_MAX_COUNT } from '../protocol/control.ts'
+import { type AgentSays, type GatewaySays, REFUSED_MAX_COUNT } from '../protocol/control.ts'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
 import type { Session } from '../protocol/session.ts'
 import type { StatusSaid } from '../protocol/status.ts'
@@ -16,10 +16,18 @@ export interface ServingOptions extends Omit<ChannelsOptions, 'tell' | 'onChange
   readonly gateway: string
   readonly offering: Offering
   readonly pushed: Pushed
+  /** An older session of this agent serves until this one does. */
+  readonly renews: boolean
   readonly onEvent: (event: AgentEvent) => void
+  /** The gateway knows what is served. */
+  readonly onTaken: () => void
+  /** The gateway has set something. */
+  readonly onSettings: () => void
   /** The session is over. `lived`: for so many ms. */
   readonly onEnd: (code: ErrorCode, detail: string, livedMs: number) => void
 }
+
+const NOTHING: AgentSays = { serves: [], unhealthy: [], refused: [] }
 
 export class Serving {
   readonly session: Session
@@ -32,6 +40,7 @@ export class Serving {
   /** What was last said of what is served: a push that changes nothing here is no event. */
   private told = ''
   private unwell: readonly Unwell[] = []
+  private retired = false
   private closed = false
 
   /** Takes a session that just began over `first`. `draining`: what it finishes is only what is under way. */
@@ -48,14 +57,10 @@ export class Serving {
       onPeerDrain: () => options.onEvent({ event: 'gateway_drains' }),
       onEnd: (code, detail) => this.ended(code, detail),
     }
-    options.offering.allow(session.terms.services)
+    // Too many services for the terms come later: until then those that an older session knows are served.
+    if (session.terms.services.length > 0 || !options.renews) options.offering.allow(session.terms.services)
     const uuid = (): string => environment.random(16).toString('hex')
-    this.control = new AgentControl(session, uuid(), draining ? { serves: [], unhealthy: [], refused: [] } : this.says, (said) => {
-      if ('services' in said) options.offering.allow(said.services)
-      else options.pushed.take(said.settings)
-      this.control.say(this.says)
-      this.tell()
-    })
+    this.control = new AgentControl(session, uuid(), draining ? NOTHING : this.says, options.onTaken, (said) => this.heard(said))
     options.offering.onHealth = () => {
       this.control.say(this.says)
       this.tellHealth()
@@ -78,6 +83,12 @@ export class Serving {
     return this.session.ended || this.session.streamCount <= (this.status.open ? 2 : 1)
   }
 
+  /** Another session serves: this one is to get nothing new, and takes what is on its way to it all the same. */
+  retire(): void {
+    this.retired = true
+    this.control.say(this.says)
+  }
+
   /** The agent leaves: what is under way breaks, and nothing of it is told. */
   close(): void {
     this.closed = true
@@ -88,6 +99,7 @@ export class Serving {
 
   private get says(): AgentSays {
     const { offering, pushed } = this.options
+    if (this.retired) return NOTHING
     const refused = [...pushed.refused, ...offering.refused].slice(0, REFUSED_MAX_COUNT)
     return { serves: offering.served.map(({ name }) => name), unhealthy: offering.unwell.map(({ name }) => name), refused }
   }
@@ -106,6 +118,15 @@ export class Serving {
     if (unwanted.length > 0) onEvent({ event: 'not_allowed', services: unwanted })
     if (services.length === 0) onEvent({ event: 'nothing_to_serve', gateway })
     else onEvent({ event: 'serving', gateway, channel: this.kind, session: this.session.id, services })
+  }
+
+  private heard(said: GatewaySays): void {
+    const { offering, pushed, onSettings } = this.options
+    if ('services' in said) offering.allow(said.services)
+    else pushed.take(said.settings)
+    this.control.say(this.says)
+    this.tell()
+    if ('settings' in said) onSettings()
   }
 
   private tellHealth(): void {

@@ -261,7 +261,7 @@ export class Agent {
       onMove: (code) => (this.moves += code.number === errors.gateway_leaving.number ? 1 : 0),
       onEnd: (code) => (this.ended = code.name),
     }
-    this.control = new AgentControl(session, randomBytes(16).toString('hex'), { serves, unhealthy: [], refused: [] }, (said) => {
+    this.control = new AgentControl(session, randomBytes(16).toString('hex'), { serves, unhealthy: [], refused: [] }, () => {}, (said) => {
       if ('services' in said) this.pushed.push(said.services.map(({ name, hosts }) => `${name}=${hosts.join('+')}`).join())
       else this.settings.push(said.settings)
     })

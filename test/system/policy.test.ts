@@ -24,7 +24,7 @@ async function setPolicy({ gateway }: World, policy: ServicePolicy, name = 'demo
   if (status !== 200) throw new Error(text)
 }
 
-type Session = { readonly agent: string; readonly services: readonly string[]; readonly unhealthy: readonly string[]; readonly refused: readonly { readonly what: string; readonly reason: string }[] }
+type Session = { readonly id: string; readonly channels: readonly object[]; readonly agent: string; readonly services: readonly string[]; readonly unhealthy: readonly string[]; readonly refused: readonly { readonly what: string; readonly reason: string }[] }
 
 const sessions = async ({ gateway }: World): Promise<readonly Session[]> => (await ask(gateway.runDir, 'GET', '/v1/sessions')).json.items as Session[]
 
@@ -142,6 +142,22 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
       second.signal('SIGTERM')
       await second.exited
       await gateway.command('agents', 'remove', 'agent-2')
+    })
+
+    await t.test('a setting that needs another login is taken by one beside the session that serves', async (t) => {
+      const load = startLoad(port, LOAD_BYTES)
+      const [before] = await sessions(world)
+      await until('the load is under way', () => load.small() > 20)
+      await gateway.command('agents', 'set', 'agent-1', '--setting', 'connections=3')
+      const after = await until('another session has three channels, and the first is gone', async () => {
+        const all = await sessions(world)
+        return all.length === 1 && all[0]!.id !== before!.id && all[0]!.channels.length === 3 ? all[0] : undefined
+      })
+      t.same(after.services, ['demo'])
+      const small = load.small()
+      await until('the load goes on', () => load.small() > small + 50)
+      await load.stop()
+      t.same(load.failures, [])
     })
 
     await t.test('a service that is suggested to an agent is served within a second where it permits that, else it says why', async (t) => {
