@@ -228,11 +228,13 @@ export class Agent {
       gateway: join.url, offering, pushed, renews: before !== undefined, onEvent, racer, candidates: pushed.allowed, memory, backoff, climb,
       onTaken: () => {
         if (before !== undefined) this.leave(before)
+        before = undefined
       },
       onSettings: () => this.renew(),
       onEnd: (code, detail, livedMs) => {
         this.leaving.delete(serving)
         if (this.serving !== serving) return
+        if (before !== undefined && !before.session.ended) return this.stay(before)
         this.renewal.stop()
         backoff.lost(livedMs)
         if (FINAL.has(code)) return this.refused({ code, detail })
@@ -240,6 +242,14 @@ export class Agent {
       },
     })
     this.serving = serving
+  }
+
+  /** The session that was to take its place went before it did. */
+  private stay(before: Serving): void {
+    this.serving = before
+    before.watchHealth()
+    this.agreed = ''
+    this.renew()
   }
 
   /** What is agreed on at a login. */

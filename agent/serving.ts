@@ -40,6 +40,7 @@ export class Serving {
   /** What was last said of what is served: a push that changes nothing here is no event. */
   private told = ''
   private unwell: readonly Unwell[] = []
+  private taken = false
   private retired = false
   private closed = false
 
@@ -60,11 +61,8 @@ export class Serving {
     // Too many services for the terms come later: until then those that an older session knows are served.
     if (session.terms.services.length > 0 || !options.renews) options.offering.allow(session.terms.services)
     const uuid = (): string => environment.random(16).toString('hex')
-    this.control = new AgentControl(session, uuid(), draining ? NOTHING : this.says, options.onTaken, (said) => this.heard(said))
-    options.offering.onHealth = () => {
-      this.control.say(this.says)
-      this.tellHealth()
-    }
+    this.control = new AgentControl(session, uuid(), draining ? NOTHING : this.says, () => this.wasTaken(), (said) => this.heard(said))
+    this.watchHealth()
     this.status = new AgentStatus(session, uuid(), () => this.said)
     if (draining) session.drain()
     this.tell()
@@ -81,6 +79,14 @@ export class Serving {
   /** Has everything left that is to leave? Standing streams do not count. */
   get idle(): boolean {
     return this.session.ended || this.session.streamCount <= (this.status.open ? 2 : 1)
+  }
+
+  /** Says from now on how its origins are: one session of an agent does, the one that serves. */
+  watchHealth(): void {
+    this.options.offering.onHealth = () => {
+      this.control.say(this.says)
+      this.tellHealth()
+    }
   }
 
   /** Another session serves: this one is to get nothing new, and takes what is on its way to it all the same. */
@@ -120,6 +126,11 @@ export class Serving {
     else onEvent({ event: 'serving', gateway, channel: this.kind, session: this.session.id, services })
   }
 
+  private wasTaken(): void {
+    this.taken = true
+    this.options.onTaken()
+  }
+
   private heard(said: GatewaySays): void {
     const { offering, pushed, onSettings } = this.options
     if ('services' in said) offering.allow(said.services)
@@ -146,7 +157,8 @@ export class Serving {
     if (this.closed) return
     this.channels.close()
     this.status.close()
-    if (!this.channels.detached) this.options.onEvent({ event: 'lost', reason: detail })
+    // Where an older session serves, nothing is lost with one that never did.
+    if (!this.channels.detached && (this.taken || !this.options.renews)) this.options.onEvent({ event: 'lost', reason: detail })
     this.options.onEnd(code, detail, this.ageMs)
   }
 }

@@ -60,6 +60,8 @@ export class Gate {
   controlStream: Stream | undefined
   /** It knows no session any more, as after a start. */
   forgets = false
+  /** Every session that begins ends at once. */
+  breaks = false
   services: ServedService[] = [{ name: 'demo', hosts: ['demo.example'] }]
   port = 0
   join = ''
@@ -108,6 +110,7 @@ export async function startGate(t: Ends, options: { readonly policy?: Policy } =
     sessionById: (id) => (gate.forgets ? undefined : gate.sessions.find((session) => session.id === id && !session.ended)),
     onSession: (session: Session) => {
       gate.sessions.push(session)
+      if (gate.breaks) setImmediate(() => session.end(errors.gateway_leaving, 'at once'))
       session.events = {
         onOpen: (opening, stream) => (opening.kind === StreamKind.control ? controlEvents(gate, opening, stream) : errors.refused),
         onPeerDrain: () => void gate.peerDrains.push(session),

@@ -1,0 +1,80 @@
+// A session that no longer agrees with what is set is replaced by another login beside it: nothing under way is lost, and where that fails the old one serves on.
+import t, { type Test } from 'tap'
+import { Agent } from '../../agent/agent.ts'
+import { processEnvironment } from '../../agent/environment.ts'
+import type { AgentEvent } from '../../agent/events.ts'
+import { parseTarget } from '../../agent/target.ts'
+import { encodeControl, type PushedSettings } from '../../protocol/control.ts'
+import { decodeJoin } from '../../protocol/join.ts'
+import { startOrigin } from '../harness/origin.ts'
+import { until } from '../harness/until.ts'
+import { startGate } from './gate.ts'
+
+t.setTimeout(60_000)
+
+async function start(t: Test) {
+  const gate = await startGate(t)
+  const held: (() => void)[] = []
+  const origin = await startOrigin(t, (request, response) => {
+    if (request.url === '/held') held.push(() => response.end('held'))
+    else response.end('ok')
+  })
+  const events: AgentEvent[] = []
+  // Nobody waits for the turn that a random number gives.
+  const environment = { ...processEnvironment(), random: (bytes: number) => (bytes === 4 ? Buffer.alloc(4) : processEnvironment().random(bytes)) }
+  const agent = new Agent({
+    join: decodeJoin(gate.join), services: { every: { target: parseTarget(origin.url, process.platform) } }, environment, userAgent: 'test', onEvent: (event) => events.push(event),
+  })
+  t.teardown(() => agent.close())
+  await agent.start()
+  await until('it serves', () => gate.says.length === 1)
+  const set = (settings: PushedSettings): void => void gate.controlStream!.write(encodeControl({ settings }))
+  const names = (): string[] => events.map(({ event }) => event)
+  return { gate, agent, set, names, held }
+}
+
+t.test('the new one serves, then the old one stops, and ends when what is under way on it is over', async (t) => {
+  const { gate, agent, set, names, held } = await start(t)
+  const visit = gate.visit('demo', '/held')
+  await until('it is at the origin', () => held.length === 1)
+  set({ connections: 3 })
+  await until('another session', () => gate.sessions.length === 2)
+  const [before, after] = gate.sessions
+  await until('the old one says that it serves nothing, the new one that it does', () => gate.says.some(({ serves }) => serves.length === 0) && gate.says.length === 3)
+  t.same(gate.says.map(({ serves }) => serves), [['demo'], ['demo'], []])
+  t.equal((await gate.answered(gate.visit())).status, '200')
+  await until('the old one takes no more', () => gate.peerDrains.includes(before!))
+  t.notOk(before!.ended)
+  held[0]!()
+  t.equal((await gate.answered(visit)).status, '200')
+  await until('it ends', () => before!.ended)
+  t.notOk(after!.ended)
+  t.match(agent.now, { state: 'serving', session: after!.id })
+  t.notOk(names().includes('lost'))
+  set({ connections: 3 })
+  set({})
+  await until('and once more, for it is one again', () => gate.sessions.length === 3)
+  t.equal(gate.sessions.length, 3, 'what says the same changes nothing')
+})
+
+t.test('where the other login comes to nothing the old session serves on', async (t) => {
+  const { gate, agent, set, names } = await start(t)
+  const [before] = gate.sessions
+  gate.breaks = true
+  set({ connections: 2 })
+  await until('it was tried', () => gate.sessions.length >= 2)
+  await until('the agent knows', () => agent.now.session === before!.id)
+  gate.breaks = false
+  await until('and again', () => gate.sessions.some((session) => session !== before && !session.ended))
+  t.notOk(names().includes('lost'))
+  await until('that one serves', () => agent.now.session !== before!.id)
+})
+
+t.test('an agent that leaves meanwhile leaves with all of its sessions', async (t) => {
+  const { gate, agent, set } = await start(t)
+  set({ connections: 2 })
+  await until('another session', () => gate.sessions.length === 2)
+  await agent.drain()
+  await until('both are over', () => gate.sessions.every(({ ended }) => ended))
+  t.equal(agent.now.state, 'closed')
+})
