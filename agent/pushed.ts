@@ -1,4 +1,4 @@
-// What the gateway sets for this agent, held against what its own user has set: the user's word counts, and whatever is taken holds from the next session on.
+// What the gateway sets for this agent, held against what its own user has set: the user's word counts. What is agreed on at a login takes another one (renewal.ts).
 import type { PushedSettings, RefusedPush } from '../protocol/control.ts'
 import { LANES_MAX_COUNT } from '../protocol/limits.ts'
 import type { Candidate } from './candidates.ts'

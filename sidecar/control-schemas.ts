@@ -1,7 +1,7 @@
 // What the control server's resources are, as JSON schemas: every field by its type, its alphabet and its bound, and none beside them.
 import { AGENT_ID_MAX_BYTES, LANES_MAX_COUNT, STREAMS_MAX_COUNT } from '../protocol/limits.ts'
 import type { CHANNEL_KINDS } from './entrances.ts'
-import { policySchema } from './policy.ts'
+import { policySchema, TOKEN_FIELD } from './policy.ts'
 import { PREFIXES_MAX_COUNT } from './routes.ts'
 import { GATEWAY_URL } from './settings.ts'
 import { anything, choice, count, flag, list, named, orNull, quantity, record, text, whole } from './schema-parts.ts'
@@ -84,7 +84,7 @@ export const serviceChange = named('ServiceChange', record({}, { hosts, ...servi
 
 export const credentialCreate = named('CredentialCreate', record({}, {
   user: text({ pattern: '^[A-Za-z0-9._@-]+$', maxLength: 64, description: 'for Basic: the name that goes with the password. Without it a token is made' }),
-  field: text({ pattern: "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$", maxLength: 128, description: 'the request field that holds the token, instead of Authorization: Bearer' }),
+  field: text({ pattern: TOKEN_FIELD, maxLength: 128, description: 'the request field that holds the token, instead of Authorization: Bearer' }),
 }))
 export const credentialWithSecret = named('CredentialWithSecret', record({
   secret: text({ description: 'the token, or name:password. Shown this once' }),

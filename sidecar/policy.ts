@@ -18,6 +18,8 @@ const WEIGHTS_MAX_COUNT = 1_000
 const CREDENTIAL_BYTES = 32
 
 const TOKEN_CHARACTERS = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+/** nginx drops names with anything else, unless it is told not to: a token there would never be seen. */
+export const TOKEN_FIELD = '^[A-Za-z0-9-]+$'
 const fieldName = { type: 'string', pattern: TOKEN_CHARACTERS, maxLength: 128 } as const
 const range = { type: 'string', pattern: '^[0-9A-Fa-f.:]+(?:/[0-9]{1,3})?$', maxLength: 43, description: 'An address, or a range in CIDR notation.' } as const
 const ranges = { type: 'array', items: range, maxItems: RANGES_MAX_COUNT, uniqueItems: true } as const
@@ -88,7 +90,7 @@ export const policySchema = {
     sources: { type: 'object', properties: { allow: ranges, deny: ranges }, additionalProperties: false },
     token: {
       type: 'object',
-      properties: { field: { ...fieldName, description: 'The request field that holds it; without this it is `Authorization: Bearer`.' }, sha256: hashes },
+      properties: { field: { type: 'string', pattern: TOKEN_FIELD, maxLength: 128, description: 'The request field that holds it; without this it is `Authorization: Bearer`.' }, sha256: hashes },
       required: ['sha256'],
       additionalProperties: false,
     },

@@ -191,7 +191,8 @@ export class Registry implements Gatekeeper, DirectoryListener {
     if (member.session.ended) return
     const agent = this.directory.agent(member.agentId)
     const takes = agent !== undefined && !member.session.peerDraining
-    this.serving.set(member, takes ? agent.services.filter((name) => member.claims.includes(name) && this.directory.service(name) !== undefined) : [])
+    const claims = new Set(takes ? member.claims : [])
+    this.serving.set(member, claims.size === 0 ? [] : agent!.services.filter((name) => claims.has(name) && this.directory.service(name) !== undefined))
   }
 
   private tell(member: Member, agent: AgentEntry): void {

@@ -66,11 +66,12 @@ export class Serving {
 
   /** Sets what `member` serves; presence follows, by its word on the health of its origins too. */
   set(member: Member, services: readonly string[]): void {
-    const before = member.serving
+    const before = new Set(member.serving)
+    const now = new Set(services)
     member.serving = services
-    for (const service of services) if (!before.includes(service)) this.add(member, service)
-    for (const service of before) if (!services.includes(service)) this.remove(member, service)
-    for (const service of new Set([...services, ...before])) this.announce(service)
+    for (const service of now) if (!before.has(service)) this.add(member, service)
+    for (const service of before) if (!now.has(service)) this.remove(member, service)
+    for (const service of new Set([...now, ...before])) this.announce(service)
   }
 
   /** Something about `member` changed that exchanges wait for. */

@@ -47,6 +47,7 @@ t.test('the schema takes what a policy is, and nothing beside it', async (t) => 
     { token: { sha256: [] } },
     { token: { sha256: ['A'.repeat(64)] } },
     { token: { field: 'X Y', sha256: [HASH] } },
+    { token: { field: 'X_Y', sha256: [HASH] } },
     { basic: { sha256: ['secret'] } },
     { body_max_bytes: -1 },
     { body_max_bytes: 1.5 },
@@ -73,7 +74,7 @@ t.test('what a schema can not say is told with its place', (t) => {
   t.same(places({ sources: { deny: ['10.0.0.0/8', 'fe80::/10', '::/0', '0.0.0.0/0'] } }), [])
   const many = (third: number): string[] => Array.from({ length: 33 }, (_, at) => `10.0.${String(third)}.${String(at)}`)
   t.same(places({ sources: { allow: many(0), deny: many(1) } }), ['sources'])
-  for (const field of ['Authorization', 'cookie', 'Host', 'Postern', 'postern_x', 'Content-Length']) t.same(places({ token: { field, sha256: [HASH] } }), ['token.field'], field)
+  for (const field of ['Authorization', 'cookie', 'Host', 'Postern', 'Postern-X', 'Content-Length']) t.same(places({ token: { field, sha256: [HASH] } }), ['token.field'], field)
   for (const name of ['Connection', 'keep-alive', 'TE', 'Transfer-Encoding', 'upgrade', 'Content-Length', 'Host', 'Expect', 'Postern-Agent', 'postern', 'Via', 'Proxy-Status']) {
     t.same(places({ request_fields: { remove: [name] }, response_fields: { add: [{ name, value: 'x' }] } }), ['request_fields.remove', 'response_fields.add'], name)
   }
