@@ -1,9 +1,13 @@
 // A session as the gateway knows it: whose it is, what its agent says it serves, and the gateway's end of its control stream (SPEC §10).
-import { type ControlMessage, ControlReader, encodeControl, type GatewaySays, type RefusedPush } from '../protocol/control.ts'
+import type { Clock } from '../protocol/clock.ts'
+import { type AgentSays, type ControlMessage, ControlReader, encodeControl, type GatewaySays, type RefusedPush } from '../protocol/control.ts'
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Session } from '../protocol/session.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents } from '../protocol/stream.ts'
 import { AgentStatus } from './agent-status.ts'
+
+/** What an agent says it serves changes files that nginx reads: one that says something else all the time is heard this often. */
+const HEARD_EVERY_MS = 100
 
 type Subject = 'services' | 'settings'
 
@@ -18,6 +22,7 @@ export interface MemberFacts {
   readonly peer: string
   /** When it logged in, on the gateway's clock. */
   readonly since: number
+  readonly clock: Pick<Clock, 'later'>
 }
 
 export class Member implements StreamEvents {
@@ -39,6 +44,10 @@ export class Member implements StreamEvents {
   status: AgentStatus | undefined
   private readonly onClaims: (member: Member) => void
   private readonly reader = new ControlReader()
+  private readonly clock: Pick<Clock, 'later'>
+  /** It was heard just now: its last word since then waits. */
+  private heardNow = false
+  private last: AgentSays | undefined
   private control: Stream | undefined
   /** By what it is about: the last word the agent has, as it was said. */
   private readonly told: Record<Subject, string>
@@ -54,6 +63,7 @@ export class Member implements StreamEvents {
     this.record = facts.record
     this.peer = facts.peer
     this.since = facts.since
+    this.clock = facts.clock
     this.told = { services: JSON.stringify({ services: facts.session.terms.services }), settings: JSON.stringify({ settings: {} }) }
     this.onClaims = onClaims
   }
@@ -125,6 +135,17 @@ export class Member implements StreamEvents {
 
   private hear(message: ControlMessage): void {
     if (!('serves' in message)) return
+    if (this.heardNow) {
+      this.last = message
+      return
+    }
+    this.heardNow = true
+    this.clock.later(HEARD_EVERY_MS, () => {
+      this.heardNow = false
+      const { last } = this
+      this.last = undefined
+      if (last !== undefined && this.control !== undefined) this.hear(last)
+    })
     this.refused = message.refused
     this.claim(message.serves, message.unhealthy)
   }

@@ -108,7 +108,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
     const instance = hello.instance.toString('hex')
     // Asked in the same turn as terms(), which found it.
     const { id: agentId, record } = this.directory.agent(hello.agentId)!
-    const facts = { session, agentId, instance, record, peer: carrier.peer, since: this.options.environment.clock.now() }
+    const facts = { session, agentId, instance, record, peer: carrier.peer, since: this.options.environment.clock.now(), clock: this.options.environment.clock }
     const member = new Member(facts, () => this.update(member))
     session.events = {
       onOpen: (opening, stream) => this.streamCame(member, opening, stream),

@@ -119,6 +119,16 @@ t.test('health is asked of each service by itself, and is gone with the session'
   await until('nobody is left', () => rig.presence.at(-1) === 'demo away')
 })
 
+t.test('an agent that says something else all the time is heard now and then, and its last word counts', async (t) => {
+  const { rig, agents } = await start(t, ['a'])
+  const agent = agents.get('a')!
+  for (let i = 0; i < 2_000; i++) agent.serve(['demo'], i % 2 === 0 ? ['demo'] : [])
+  agent.serve(['demo'], ['demo', 'last'])
+  await until('its last word is known', () => [...rig.registry.members()].some(({ unhealthy }) => unhealthy.has('last')))
+  t.equal(rig.presence.at(-1), 'demo unhealthy')
+  t.ok(rig.presence.length < 50, String(rig.presence.length))
+})
+
 t.test('a visitor who stays with an agent goes elsewhere while its origin is not well', async (t) => {
   const { rig, goes, unwell } = await start(t, ['a', 'b'])
   rig.directory.setService('demo', HOSTS, { sticky: true })
