@@ -11,9 +11,6 @@ const HOSTS_MAX_COUNT = 256
 const LABELS_MAX_COUNT = 64
 const SERVICES_MAX_COUNT = 10_000
 export const PAGE_MAX_COUNT = 1_000
-/** PEM of a few certificates. */
-const CA_MAX_BYTES = 65_536
-const PINS_MAX_COUNT = 16
 /** Bytes that mean themselves to nginx and origin alike: no `%`, no empty segment, no dot segment, which one reads as nginx writes them and another does not. */
 const PREFIX = "^(?:/|(?:/(?!\\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()*+,;=:@-]+)+)$"
 const ORIGIN = '^(?:https?://[^\\s/?#@]+(?:/[^\\s?#]*)?|unix:/\\S+)$'
@@ -39,12 +36,6 @@ export const settings = named('Settings', record({}, {
   encryption: choice(['always', 'never'], { description: 'payload between agent and gateway is sealed: always, or never (the agent must say so too)' }),
   streams_max_count: whole(1, STREAMS_MAX_COUNT, 'streams that an agent may open at once'),
   first_credit_bytes: whole(16_384, 6_291_456, 'what may be sent on a new stream before its reader says more'),
-  tls: record({}, {
-    ca: text({ maxLength: CA_MAX_BYTES, pattern: '^-----BEGIN CERTIFICATE-----', description: 'PEM: who the gateway’s certificate must come from' }),
-    server_name: text({ maxLength: 253, pattern: '^[A-Za-z0-9.-]+$' }),
-    pins: list(text({ pattern: '^[0-9a-f]{64}$', description: 'SHA-256 of a certificate' }), { uniqueItems: true, maxItems: PINS_MAX_COUNT }),
-    min_version: choice(['TLSv1.2', 'TLSv1.3']),
-  }),
 }))
 
 const agentFields = {

@@ -61,6 +61,9 @@ const TEXTS = [
   'a', 'agent-1', 'shop', 'x=y', 'shop.test', '+.w.test', 'b.test', '/', '/a/b', '/.well-known', 'https://e.test', 'tls://e.test:443', 'unix:/x', '2030-01-01T00:00:00Z', '1999-12-31T23:59:59+02:00', '0', '1', '7', '100',
   'GET', 'POST', '10.0.0.0/8', '::1', 'f'.repeat(64), '0'.repeat(32), '0'.repeat(16), '-----BEGIN CERTIFICATE-----\n', 'admin', 'owner', 'agents/a', 'X-Field', '*', '"etag"', 'key-1', 'key-2',
 ]
+const REFILL_QUESTIONS = 20
+const HOSTS = ['shop.test', '+.w.test', 'b.test', 'c.test', 'd.test', 'E.test']
+const HOST_MAX_LENGTH = 255
 const STRANGE: readonly unknown[] = [
   null, true, 0, -1, 1.5, 1e308, 2 ** 53, '', ' ', 'ä', '\u0000', '\u202e', 'x'.repeat(5_000), '../../etc/passwd', '%', "'; DROP TABLE agents; --", '__proto__', 'constructor', [], {}, [[]], { a: { b: {} } }, [null], 'NaN', '9'.repeat(400), '*.test', 'a..b',
 ]
@@ -110,6 +113,8 @@ export class Fuzzer {
     switch (schema.type) {
       case 'string': {
         const { pattern = '', minLength = 0, maxLength = 1_000 } = schema
+        // What is a hostname the server says better than a pattern would.
+        if (schema.pattern === undefined && maxLength === HOST_MAX_LENGTH && this.random.below(8) > 0) return this.pick(HOSTS)
         const fits = TEXTS.filter((text) => new RegExp(pattern, 'u').test(text) && text.length >= minLength && text.length <= maxLength)
         return fits.length === 0 ? 'x' : this.pick(fits)
       }
@@ -217,22 +222,28 @@ export class Fuzzer {
 }
 
 /** A gateway and a fuzzer with a token of each kind. */
-export async function startFuzzer(t: Test, seed: number): Promise<{ fuzzer: Fuzzer; tokens: Readonly<Record<string, string | undefined>>; logs: () => string }> {
+export async function startFuzzer(t: Test, seed: number): Promise<{ fuzzer: Fuzzer; tokens: Readonly<Record<string, string | undefined>>; refill: () => Promise<void>; logs: () => string }> {
   const gateway = await startGateway(t, { settings: { control_hosts: HOST, public_url: 'https://e.test' } })
   const document = (await ask(gateway.runDir, 'GET', '/v1/openapi.json')).json as unknown as Document
   const token = async (scope: string): Promise<string> => String((await ask(gateway.runDir, 'POST', '/v1/tokens', { name: `fuzz ${scope}`, scopes: [scope] })).json.secret)
   const fuzzer = new Fuzzer(document, gateway.runDir, seed)
   t.teardown(() => fuzzer.close())
   const tokens = { none: undefined, wrong: 'pt1_wrong', read: await token('read'), agents: await token('agents'), services: await token('services'), all: await token('all') }
-  return { fuzzer, tokens, logs: () => gateway.logs() }
+  // What is asked for most is there again, whoever deleted it.
+  const refill = async (): Promise<void> => {
+    await ask(gateway.runDir, 'PUT', '/v1/services/a', { hosts: ['a.test'] })
+    await ask(gateway.runDir, 'POST', '/v1/agents', { id: 'a' })
+  }
+  return { fuzzer, tokens, refill, logs: () => gateway.logs() }
 }
 
 /** So many questions; returns which operations ever went well. */
 export async function fuzz(t: Test, seed: number, count: number): Promise<void> {
-  const { fuzzer, tokens, logs } = await startFuzzer(t, seed)
+  const { fuzzer, tokens, refill, logs } = await startFuzzer(t, seed)
   const well = new Map<string, number>()
   const faults: string[] = []
   for (let i = 0; i < count; i++) {
+    if (i % REFILL_QUESTIONS === 0) await refill()
     const operation = fuzzer.pick(fuzzer.operations)
     // A copy of the store costs more than all the rest together.
     if (operation.id === 'readBackup' && fuzzer.random.below(20) > 0) continue

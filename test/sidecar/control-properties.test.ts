@@ -4,7 +4,7 @@ import { fuzz, startFuzzer } from './control-fuzz.ts'
 
 t.setTimeout(120_000)
 const SEED = 20_261_126
-const QUESTIONS = 2_500
+const QUESTIONS = 4_000
 
 t.test('whatever is asked, the answer is in the document', async (t) => fuzz(t, SEED, QUESTIONS))
 
