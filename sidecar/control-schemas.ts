@@ -130,7 +130,7 @@ export const historyEntry = named('HistoryEntry', record({
   detail: anything('what belongs to the kind'),
 }))
 
-export const route = named('Route', record({ host: text(), prefix: text(), service: serviceName, state: choice(['up', 'unhealthy', 'away']) }))
+export const route = named('Route', record({ host: text(), prefix: text(), service: serviceName, state: choice(['up', 'unhealthy', 'away', 'off']) }))
 
 export const SCOPES = ['read', 'agents', 'services', 'all'] as const
 export type Scope = (typeof SCOPES)[number]

@@ -66,7 +66,8 @@ export function liveOperations(desk: Desk): Operation[] {
         const [, host = '', prefix = ''] = /^([^/]*)(\/.*)?$/s.exec(query.after ?? '') ?? []
         const { items, next } = pageOf(store.services.places(host, prefix, limit + 1), limit, (place) => place.host + place.prefix)
         const presence = await live.presence(items.map(({ service }) => service))
-        return { status: 200, body: { items: items.map((place, i) => ({ ...place, state: presence[i] })), next } }
+        const isOff = (service: string): boolean => store.services.one(service)?.policy.state === 'off'
+        return { status: 200, body: { items: items.map((place, i) => ({ ...place, state: isOff(place.service) ? 'off' : presence[i] })), next } }
       },
     }),
   ]

@@ -109,6 +109,17 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
       t.match(slow.headers['proxy-status'], 'details="rate_exceeded"')
     })
 
+    await t.test('a service that is switched off says so, here and there', async (t) => {
+      await setPolicy(world, { state: 'off' })
+      const off = await asked()
+      t.equal(off.status, 503)
+      t.match(off.body.toString(), 'code: service_off')
+      const { items } = (await ask(gateway.runDir, 'GET', '/v1/routes')).json as { items: object[] }
+      t.match(items.find((one) => (one as { host: string }).host === HOST), { service: 'demo', state: 'off' })
+      await setPolicy(world, {})
+      t.equal((await asked()).status, 200)
+    })
+
     await t.test('an origin that is not well is told from one that is away, and comes back by itself', async (t) => {
       await setPolicy(world, { health: { kind: 'http', path: '/health', interval_ms: 100, unhealthy_after: 2, healthy_after: 1 } })
       t.equal((await asked()).status, 200)
