@@ -83,7 +83,7 @@ export class Agent {
   /** What was agreed on at the login of the session that serves, and at the one under way beside it. */
   private agreed = ''
   private agreeing = ''
-  /** Older sessions, with what is still under way on them. */
+  /** Older sessions, from when the next one began until they end. */
   private readonly leaving = new Set<Serving>()
   private serving: Serving | undefined
   private state: State = 'new'
@@ -134,6 +134,7 @@ export class Agent {
       this.draining = true
       this.renewal.stop()
       this.options.onEvent({ event: 'draining', exchanges: this.active })
+      for (const { session } of this.leaving) session.drain()
       this.serving?.session.drain()
       await this.whenIdle()
     }
@@ -223,7 +224,7 @@ export class Agent {
   /** `before`: the session that goes when this one serves. */
   private serve(session: Session, winner: Winner, before: Serving | undefined): void {
     const { climb = CLIMB_TIMES, join, onEvent } = this.options
-    const { backoff, memory, offering, pushed, racer } = this
+    const { agreed: agreedBefore, backoff, memory, offering, pushed, racer } = this
     const serving: Serving = new Serving(session, winner, this.draining, {
       gateway: join.url, offering, pushed, renews: before !== undefined, onEvent, racer, candidates: pushed.allowed, memory, backoff, climb,
       onTaken: () => {
@@ -234,7 +235,7 @@ export class Agent {
       onEnd: (code, detail, livedMs) => {
         this.leaving.delete(serving)
         if (this.serving !== serving) return
-        if (before !== undefined && !before.session.ended) return this.stay(before)
+        if (before !== undefined && !before.session.ended) return this.stay(before, agreedBefore)
         this.renewal.stop()
         backoff.lost(livedMs)
         if (FINAL.has(code)) return this.refused({ code, detail })
@@ -242,13 +243,15 @@ export class Agent {
       },
     })
     this.serving = serving
+    if (before !== undefined) this.leaving.add(before)
   }
 
   /** The session that was to take its place went before it did. */
-  private stay(before: Serving): void {
+  private stay(before: Serving, agreed: string): void {
+    this.leaving.delete(before)
     this.serving = before
+    this.agreed = agreed
     before.watchHealth()
-    this.agreed = ''
     this.renew()
   }
 
@@ -271,15 +274,14 @@ export class Agent {
   private renewed(session: Session, winner: Winner, instance: Buffer): void {
     if (this.state !== 'serving' || this.draining) return session.end(errors.draining, 'it comes too late')
     this.instance = instance
-    this.agreed = this.agreeing
     this.serve(session, winner, this.serving)
+    this.agreed = this.agreeing
     this.renew()
   }
 
   /** The gateway gives it no more exchanges; it ends when those under way are over, or after {@link DRAIN_MS}. */
   private leave(serving: Serving): void {
     const { clock } = this.options.environment
-    this.leaving.add(serving)
     serving.retire()
     const until = clock.now() + DRAIN_MS
     const look = (): void => {

@@ -14,9 +14,12 @@ t.setTimeout(60_000)
 
 async function start(t: Test) {
   const gate = await startGate(t)
+  gate.services = [{ name: 'demo', hosts: [], health: { kind: 'http', path: '/health', interval_ms: 100, unhealthy_after: 1 } }]
   const held: (() => void)[] = []
+  const origins = { areWell: true }
   const origin = await startOrigin(t, (request, response) => {
     if (request.url === '/held') held.push(() => response.end('held'))
+    else if (request.url === '/health') response.writeHead(origins.areWell ? 200 : 500).end()
     else response.end('ok')
   })
   const events: AgentEvent[] = []
@@ -30,7 +33,7 @@ async function start(t: Test) {
   await until('it serves', () => gate.says.length === 1)
   const set = (settings: PushedSettings): void => void gate.controlStream!.write(encodeControl({ settings }))
   const names = (): string[] => events.map(({ event }) => event)
-  return { gate, agent, set, names, held }
+  return { gate, agent, set, names, held, origins }
 }
 
 t.test('the new one serves, then the old one stops, and ends when what is under way on it is over', async (t) => {
@@ -70,10 +73,23 @@ t.test('where the other login comes to nothing the old session serves on', async
   await until('that one serves', () => agent.now.session !== before!.id)
 })
 
+t.test('a session that serves on says how its origins are', async (t) => {
+  const { gate, agent, set, origins } = await start(t)
+  const [before] = gate.sessions
+  gate.breaks = true
+  set({ connections: 2 })
+  await until('it was tried', () => gate.sessions.length >= 2)
+  set({})
+  await until('nothing is to be renewed any more', () => agent.now.settings.some(({ name, value }) => name === 'connections' && value === '1') && gate.sessions.every((session) => session === before || session.ended))
+  await until('the agent knows', () => agent.now.session === before!.id)
+  origins.areWell = false
+  await until('its gateway hears of it', () => gate.says.at(-1)!.unhealthy.length === 1)
+})
+
 t.test('an agent that leaves meanwhile leaves with all of its sessions', async (t) => {
   const { gate, agent, set } = await start(t)
   set({ connections: 2 })
-  await until('another session', () => gate.sessions.length === 2)
+  await until('another session serves', () => agent.now.session === gate.sessions[1]?.id)
   await agent.drain()
   await until('both are over', () => gate.sessions.every(({ ended }) => ended))
   t.equal(agent.now.state, 'closed')

@@ -71,6 +71,7 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
     await t.test('source addresses: ranges of both families, deny before allow', async (t) => {
       publish('internal', { sources: { allow: ['10.0.0.0/8', '2001:db8::/33', '192.168.7.7'], deny: ['10.1.0.0/16', '2001:db8:0:1::/64'] } })
       publish('outside', { sources: { deny: ['127.0.0.0/8'] } })
+      publish('sixes', { sources: { allow: ['::/0'] } })
       publish('nobody', { sources: { allow: [] } })
       publish('many', { sources: { allow: Array.from({ length: 64 }, (_, at) => `10.0.${String(at)}.0/24`) } })
       const cases: readonly (readonly [string, string, number])[] = [
@@ -78,7 +79,7 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
         ['192.168.7.7', 'internal', 200], ['192.168.7.8', 'internal', 403], ['2001:db8::1', 'internal', 200], ['2001:db8:7fff::', 'internal', 200], ['2001:db8:8000::', 'internal', 403],
         ['2001:db8:0:1::5', 'internal', 403], ['::ffff:10.0.0.1', 'internal', 200], ['::ffff:10.1.0.1', 'internal', 403], ['::a00:1', 'internal', 403],
         ['127.0.0.1', 'outside', 403], ['128.0.0.1', 'outside', 200], ['::1', 'outside', 200], ['::ffff:127.0.0.1', 'outside', 403],
-        ['10.0.0.1', 'nobody', 403], ['10.0.63.255', 'many', 200], ['10.0.64.0', 'many', 403],
+        ['10.0.0.1', 'sixes', 403], ['::ffff:10.0.0.1', 'sixes', 403], ['::1', 'sixes', 200], ['10.0.0.1', 'nobody', 403], ['10.0.63.255', 'many', 200], ['10.0.64.0', 'many', 403],
       ]
       for (const [address, name, status] of cases) t.equal(await from(address, `${name}.test`), status, `${address} at ${name}`)
       refused(await get(nginx.port, 'outside.test'), errors.source_denied, 'in words')

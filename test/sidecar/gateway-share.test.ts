@@ -106,6 +106,14 @@ t.test('an agent whose origin is not well leaves the pick and comes back', async
   t.same(rig.presence, ['demo up', 'demo unhealthy', 'demo up'])
 })
 
+t.test('nobody waits for an agent that is resuming with an origin that is not well', async (t) => {
+  const { rig, agents, unwell } = await start(t, ['a'])
+  await unwell('a', ['demo'])
+  await agents.get('a')!.cut()
+  const asked = rig.ask('demo')
+  t.equal(asked.failure, errors.origin_unhealthy, 'at once')
+})
+
 t.test('health is asked of each service by itself, and is gone with the session', async (t) => {
   const { rig, agents, goes, unwell } = await start(t, ['a', 'b'])
   await unwell('a', ['other'])
