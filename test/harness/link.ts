@@ -33,8 +33,11 @@ export interface Link {
   /** Takes and gives nothing more, so that both ends' buffers fill, until resume(). New connections are accepted, and stall. */
   stall(): void
   resume(): void
-  /** Swallows all bytes, ends and resets of the connections that are there and that come, until heal(). What was swallowed stays lost: these connections are dead. */
-  blackHole(): void
+  /**
+   * Swallows all bytes, ends and resets of the connections that are there and that come, until heal(); only those `towards` one side, if it is said.
+   * What was swallowed stays lost: these connections are dead.
+   */
+  blackHole(towards?: 'near' | 'target'): void
   heal(): void
   /** Resets every connection whose first bytes match, as a firewall that looks inside, until it is told otherwise. Those that are there stay. */
   forbid(pattern: RegExp | undefined): void
@@ -43,6 +46,9 @@ export interface Link {
 
 /** What a kernel's socket buffer would hold. */
 const QUEUE_MAX_BYTES = 256 * 1024
+
+const NOTHING = [false, false] as const
+const EVERYTHING = [true, true] as const
 
 /** A unix socket knows no reset. */
 function reset(end: net.Socket): void {
@@ -56,7 +62,8 @@ interface Pair {
   readonly random: Random
   /** Bytes that may still pass before the cut. */
   left: number
-  swallowed: boolean
+  /** Is what each end says swallowed? */
+  swallowed: readonly [boolean, boolean]
 }
 
 /** One direction of one connection: a queue of chunks, each with the time it is due. An empty chunk stands for the end. */
@@ -66,6 +73,7 @@ class Direction {
   private timer: NodeJS.Timeout | undefined
   private blocked = false
   private readonly pair: Pair
+  private readonly from: 0 | 1
   private readonly source: net.Socket
   private readonly sink: net.Socket
   private readonly options: LinkOptions
@@ -74,6 +82,7 @@ class Direction {
 
   constructor(pair: Pair, from: 0 | 1, options: LinkOptions, isStalled: () => boolean) {
     this.pair = pair
+    this.from = from
     this.source = pair.ends[from]
     this.sink = pair.ends[from === 0 ? 1 : 0]
     this.options = options
@@ -82,7 +91,7 @@ class Direction {
     this.source.on('data', (chunk: Buffer) => this.take(chunk))
     this.source.on('end', () => this.take(Buffer.alloc(0)))
     this.source.on('close', (broken) => {
-      if (pair.swallowed) return
+      if (this.swallowed) return
       if (broken) reset(this.sink)
     })
     this.source.on('error', () => undefined)
@@ -92,8 +101,12 @@ class Direction {
     })
   }
 
+  private get swallowed(): boolean {
+    return this.pair.swallowed[this.from]
+  }
+
   private take(chunk: Buffer): void {
-    if (this.pair.swallowed) return
+    if (this.swallowed) return
     this.queue.push({ chunk, due: performance.now() + (this.options.delayMs ?? 0) })
     this.queuedBytes += chunk.length
     if (this.queuedBytes > this.queueMaxBytes) this.source.pause()
@@ -102,7 +115,7 @@ class Direction {
 
   /** Gives on what is due, piece by piece, a piece a turn if pieces are asked for. */
   pump(): void {
-    if (this.timer !== undefined || this.blocked || this.isStalled() || this.pair.swallowed) return
+    if (this.timer !== undefined || this.blocked || this.isStalled() || this.swallowed) return
     for (;;) {
       const head = this.queue[0]
       if (head === undefined || this.sink.destroyed) return
@@ -149,7 +162,7 @@ export async function startLink(t: Ends, options: LinkOptions): Promise<Link> {
   const pairs = new Map<Pair, readonly [Direction, Direction]>()
   let accepted = 0
   let stalled = false
-  let swallowing = false
+  let swallowing: Pair['swallowed'] = NOTHING
   let forbidden: RegExp | undefined
   const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (near) => {
     accepted++
@@ -164,7 +177,7 @@ export async function startLink(t: Ends, options: LinkOptions): Promise<Link> {
       const pattern = forbidden
       near.prependOnceListener('data', (chunk: Buffer) => {
         if (!pattern.test(chunk.toString('latin1'))) return
-        pair.swallowed = true
+        pair.swallowed = EVERYTHING
         for (const end of pair.ends) end.resetAndDestroy()
       })
     }
@@ -207,12 +220,12 @@ export async function startLink(t: Ends, options: LinkOptions): Promise<Link> {
         for (const direction of directions) direction.pump()
       }
     },
-    blackHole: () => {
-      swallowing = true
-      for (const pair of pairs.keys()) pair.swallowed = true
+    blackHole: (towards) => {
+      swallowing = towards === undefined ? EVERYTHING : [towards === 'target', towards === 'near']
+      for (const pair of pairs.keys()) pair.swallowed = [pair.swallowed[0] || swallowing[0], pair.swallowed[1] || swallowing[1]]
     },
     heal: () => {
-      swallowing = false
+      swallowing = NOTHING
     },
     forbid: (pattern) => {
       forbidden = pattern
