@@ -3,7 +3,7 @@ import { MESSAGE_MAX_BYTES } from './limits.ts'
 
 export const LENGTH_BYTES = 3
 /** Nobody gets a whole message's memory for saying how long it will be; one that comes in large pieces is not copied twice. */
-const ROOM_FACTOR = 8
+const ROOM_FACTOR = 4
 
 export class MessageReader {
   private chunk: Buffer = NOTHING
