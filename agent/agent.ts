@@ -11,7 +11,7 @@ import type { ChannelState } from './channels.ts'
 import { CLIMB_TIMES, type ClimbTimes } from './climb.ts'
 import { enter, type Entrant, FINAL } from './enter.ts'
 import type { AgentEvent } from './events.ts'
-import { Memory } from './memory.ts'
+import { Memory, YOUNG_MS } from './memory.ts'
 import { type Offer, Offering, type Served, type Services } from './offering.ts'
 import { type OwnSettings, Pushed, type Setting } from './pushed.ts'
 import { race, type Racer, type Winner } from './race.ts'
@@ -237,7 +237,8 @@ export class Agent {
         if (this.serving !== serving) return
         if (before !== undefined && !before.session.ended) return this.stay(before, agreedBefore)
         this.renewal.stop()
-        backoff.lost(livedMs)
+        // One that ends as soon as it began may do so each time: then the next is no quick try.
+        if (livedMs >= YOUNG_MS) backoff.lost(livedMs)
         if (FINAL.has(code)) return this.refused({ code, detail })
         if (this.become('waiting')) this.seekIn(backoff.nextMs())
       },

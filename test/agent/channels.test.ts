@@ -253,6 +253,17 @@ t.test('a gateway that knows the session no more gets a new one over the same wa
   t.equal(paths.sessions.length, 2)
 })
 
+t.test('a gateway that ends every session at once is asked ever more seldom', async (t) => {
+  const paths = new Paths('websocket')
+  const traveller = new Traveller(paths, ['websocket'])
+  await traveller.agent.start()
+  paths.run(() => {
+    paths.sessions.at(-1)?.end(errors.gateway_fault, 'a test')
+    return false
+  }, 300_000)
+  t.ok(paths.sessions.length < 60, `${String(paths.sessions.length)} logins in five minutes`)
+})
+
 t.test('closed, it leaves nothing behind', async (t) => {
   const { paths, traveller } = await start(['websocket'], { connections: 4 })
   await traveller.agent.close()
