@@ -178,6 +178,8 @@ t.test('what can not be is said at start, in one line, with the code that tells 
     [secure('cert.pem', 'missing.pem'), 2, /agents_tls_key: ENOENT/],
     [secure('cert.pem', 'other.pem'), 2, /can not be used together: .*mismatch/],
     [secure('empty.pem', 'key.pem'), 2, /can not be used together/],
+    [`${secure('cert.pem', 'key.pem')} --agents-tls-client-ca ${join(dir, 'empty.pem')}`, 2, /agents_tls_client_ca: .*holds no certificate/],
+    [`${secure('cert.pem', 'key.pem')} --agents-tls-client-ca ${join(dir, 'missing.pem')}`, 2, /agents_tls_client_ca: ENOENT/],
     ['start --agents-tls-address 127.0.0.1:0', 2, /agents_tls_address needs agents_tls_cert and agents_tls_key/],
     ['start --agents-address 192.0.2.1:0', 2, /agents_address: 192\.0\.2\.1:0: .*EADDRNOTAVAIL/],
     [`start --agents-address 127.0.0.1:${port}`, 1, /agents_address: .*another process listens there/],
