@@ -50,10 +50,13 @@ const QUEUE_MAX_BYTES = 256 * 1024
 const NOTHING = [false, false] as const
 const EVERYTHING = [true, true] as const
 
-/** A unix socket knows no reset. */
+/**
+ * A unix socket knows no reset, and one whose end was said has none left. Not resetAndDestroy(): that says an end of its own first, and where the peer's
+ * reset comes amid that, the handle never closes and the process turns in circles when it should end (Node 26.10, Environment::CleanupHandles).
+ */
 function reset(end: net.Socket): void {
-  if (end.remoteFamily === undefined) end.destroy()
-  else end.resetAndDestroy()
+  if (end.remoteFamily !== undefined && !end.writableEnded) Object.assign(end, { resetAndClosing: true })
+  end.destroy()
 }
 
 /** What both directions of one connection share. */
@@ -178,7 +181,7 @@ export async function startLink(t: Ends, options: LinkOptions): Promise<Link> {
       near.prependOnceListener('data', (chunk: Buffer) => {
         if (!pattern.test(chunk.toString('latin1'))) return
         pair.swallowed = EVERYTHING
-        for (const end of pair.ends) end.resetAndDestroy()
+        for (const end of pair.ends) reset(end)
       })
     }
     for (const end of pair.ends) {
