@@ -10,6 +10,7 @@ import { runAgent } from '../harness/agent.ts'
 import { startGateway } from '../harness/gateway.ts'
 import { startNginx } from '../harness/nginx.ts'
 import { startOrigin } from '../harness/origin.ts'
+import { until } from '../harness/until.ts'
 import { HOST, visit } from '../system/visitor.ts'
 
 const run = promisify(execFile)
@@ -39,7 +40,11 @@ async function publish(t: Test, folder: string): Promise<string> {
   const nginx = await startNginx(t, { runDir: gateway.runDir })
   const word = await gateway.addAgent('agent-1', 'app', HOST, nginx.url)
   const agent = await runAgent(t, ['http', String(origin.port)], { main: join(folder, 'dist/agent/main.js'), join: word })
-  const answer = await visit({ port: nginx.port, path: '/packed' })
+  // The agent knows what it may serve a moment before the gateway knows that it does.
+  const answer = await until('it is served', async () => {
+    const one = await visit({ port: nginx.port, path: '/packed' })
+    return one.status === 200 && one
+  }, { logs: () => gateway.logs() + agent.logs() })
   await agent.stop()
   await gateway.stop()
   return answer.body.toString()

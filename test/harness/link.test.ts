@@ -90,7 +90,10 @@ t.test('a cut resets both ends', async (t) => {
 
 t.test('what is forbidden is reset before a byte of it is through', async (t) => {
   let received = 0
-  const origin = await startRawOrigin(t, (socket) => socket.on('data', (chunk) => (received += chunk.length)))
+  const origin = await startRawOrigin(t, (socket) => {
+    socket.on('data', (chunk) => (received += chunk.length))
+    socket.on('end', () => socket.end())
+  })
   const link = await startLink(t, { target: origin.port })
   link.forbid(/^GET/)
   const socket = net.connect({ port: link.port, host: '127.0.0.1' })
