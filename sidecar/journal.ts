@@ -2,39 +2,13 @@
 import type { Clock } from '../protocol/clock.ts'
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Request } from './carry.ts'
-
-/** Something for the history; `at` on the gateway’s clock. */
-export interface HappeningNote {
-  readonly at: number
-  readonly kind: string
-  readonly subject: string
-  readonly who: string
-  readonly detail: Readonly<Record<string, unknown>>
-}
-
-/** An exchange that is over; times on the gateway's clock. */
-export interface ExchangeNote {
-  readonly at: number
-  readonly uuid: string
-  readonly service: string
-  readonly agent: string | null
-  readonly method: string
-  /** Without its query. */
-  readonly path: string
-  readonly status: number | null
-  readonly error: string | null
-  readonly waitMs: number
-  readonly headMs: number | null
-  readonly totalMs: number
-  readonly sentBytes: number
-  readonly receivedBytes: number
-}
+import type { ExchangeFacts, Happening } from './store-history.ts'
 
 export interface Batch {
-  /** The gateway's clock when it left: the times in it are on that clock. */
+  /** The gateway's clock when it left: every `at` in it is on that clock, until the store's thread has made it the time of day. */
   readonly now: number
-  readonly happenings: readonly HappeningNote[]
-  readonly exchanges: readonly ExchangeNote[]
+  readonly happenings: readonly Happening[]
+  readonly exchanges: readonly ExchangeFacts[]
   /** Happenings that found no room. */
   readonly leftOut: number
 }
@@ -56,7 +30,7 @@ export interface Traced {
 
 const PATH_MAX_CHARACTERS = 1_024
 
-function noteOf({ request, agent, began, sentAt, headAt, status, code, sentBytes, receivedBytes }: Traced, now: number): ExchangeNote {
+function noteOf({ request, agent, began, sentAt, headAt, status, code, sentBytes, receivedBytes }: Traced, now: number): ExchangeFacts {
   const { uuid, service, fields } = request
   const target = fields[7]!
   const end = target.indexOf('?')
@@ -89,8 +63,8 @@ const HAPPENINGS_MAX_COUNT = 20_000
 export class Journal {
   private readonly clock: Clock
   private readonly send: (batch: Batch) => void
-  private happenings: HappeningNote[] = []
-  private exchanges: ExchangeNote[] = []
+  private happenings: Happening[] = []
+  private exchanges: ExchangeFacts[] = []
   private failed = 0
   private leftOut = 0
   /** A batch is on its way to the disk: the next leaves when it is there. */

@@ -22,6 +22,7 @@ export interface ExchangeFacts {
   readonly service: string
   readonly agent: string | null
   readonly method: string
+  /** Without its query. */
   readonly path: string
   readonly status: number | null
   readonly error: string | null

@@ -7,8 +7,9 @@ import { dialHttp2 } from '../../agent/http2.ts'
 import type { Carrier } from '../../protocol/channel.ts'
 import { decodeClose, encodeBeat, Kind } from '../../protocol/messages.ts'
 import { until } from '../harness/until.ts'
-import { answers, Rig } from './gateway-rig.ts'
+import { answers, type Rig } from './gateway-rig.ts'
 import { CONTINUATION, DATA, END_HEADERS, field, frame, HEADERS, PING, RawH2, RST_STREAM, SETTINGS, uint32 } from './h2-frames.ts'
+import { start, works } from './serving-rig.ts'
 
 const PATH = '/_postern/channel/h2'
 const REQUEST = Buffer.concat([field(':method', 'POST'), field(':scheme', 'http'), field(':path', PATH), field(':authority', 'x')])
@@ -31,19 +32,6 @@ function talk(rig: Rig): Talk {
   socket.on('data', (chunk: Buffer) => (all = Buffer.concat([all, chunk])))
   socket.once('close', () => (made.closed = true))
   return made
-}
-
-/** The rig is as good as before. */
-async function works(rig: Rig): Promise<void> {
-  const asked = rig.ask('demo')
-  if ((await asked.done()) !== 'head 200, end') throw new Error(asked.events.join())
-}
-
-async function start(t: Parameters<typeof Rig.start>[0], options: Parameters<typeof Rig.start>[1] = {}): Promise<Rig> {
-  const rig = await Rig.start(t, options)
-  rig.allow('a', ['demo'])
-  await rig.agent('a', answers(200, ''))
-  return rig
 }
 
 const PREFACE = Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame(SETTINGS, 0, 0)])

@@ -9,7 +9,8 @@ import { decodeClose, Kind } from '../../protocol/messages.ts'
 import type { Session } from '../../protocol/session.ts'
 import { NO_FIELDS, type Stream, StreamKind } from '../../protocol/stream.ts'
 import { until } from '../harness/until.ts'
-import { answers, events, Rig } from './gateway-rig.ts'
+import { answers, events, type Rig } from './gateway-rig.ts'
+import { start, works } from './serving-rig.ts'
 
 interface Raw {
   readonly socket: Socket
@@ -40,19 +41,6 @@ const FIN_BINARY = 0x82
 const BINARY = 0x02
 const FIN_TEXT = 0x81
 const CONTINUES = 0x00
-
-/** The rig is as good as before. */
-async function works(rig: Rig): Promise<void> {
-  const asked = rig.ask('demo')
-  if ((await asked.done()) !== 'head 200, end') throw new Error(asked.events.join())
-}
-
-async function start(t: Parameters<typeof Rig.start>[0], options: Parameters<typeof Rig.start>[1] = {}): Promise<Rig> {
-  const rig = await Rig.start(t, options)
-  rig.allow('a', ['demo'])
-  await rig.agent('a', answers(200, ''))
-  return rig
-}
 
 t.test('whatever is no upgrade on the one path is 404', async (t) => {
   const rig = await start(t)
