@@ -1,48 +1,15 @@
 // The files of policies: written before the routes that name them, left for who reads the route of before, and no route says more than its policy on the disk.
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { randomBytes } from 'node:crypto'
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { ServiceEntry } from '../../sidecar/directory.ts'
-import { Known } from '../../sidecar/known.ts'
 import type { ServicePolicy } from '../../sidecar/policy.ts'
-import type { Presence } from '../../sidecar/presence.ts'
-import { Routes } from '../../sidecar/routes.ts'
+import { rig } from './routes-rig.ts'
 
 const service = (name: string, hosts: string[], policy: ServicePolicy, more: Partial<ServiceEntry> = {}): ServiceEntry => {
   return { name, hosts, prefixes: ['/'], conceal: false, trailers: false, policy, ...more }
 }
 const GET: ServicePolicy = { methods: ['GET'] }
-
-function rig(runDir: string, services: ServiceEntry[]) {
-  const known = new Known([], services)
-  const presences = new Map<string, Presence>()
-  const troubles: (string | undefined)[] = []
-  let timers: (() => void)[] = []
-  const clock = {
-    now: () => 0,
-    soon: (then: () => void) => then(),
-    later: (_ms: number, then: () => void) => {
-      timers.push(then)
-      return () => void (timers = timers.filter((one) => one !== then))
-    },
-  }
-  const options = { runDir, directory: known, clock, graceMs: 1, random: randomBytes, presence: (name: string) => presences.get(name) ?? 'away' }
-  const routes = new Routes({ ...options, onTrouble: (error) => troubles.push(error?.message) })
-  routes.start()
-  const read = (name: string) => readFileSync(join(runDir, 'routes', name), 'utf8')
-  const names = () => readdirSync(join(runDir, 'routes')).sort()
-  const fire = () => {
-    const due = timers
-    timers = []
-    for (const then of due) then()
-  }
-  const serve = (name: string, presence: Presence) => {
-    presences.set(name, presence)
-    routes.presenceChanged(name, presence)
-  }
-  return { known, routes, troubles, read, names, fire, serve }
-}
 
 t.test('a policy that nginx enforces has a file and a flag; one for the gateway alone has neither', (t) => {
   const { read, names } = rig(t.testdir(), [

@@ -1,45 +1,13 @@
 // The route files: whole, named strictly, changed only with their state, kept up over a restart, retried whatever it is that fails.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { randomBytes } from 'node:crypto'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import type { ServiceEntry } from '../../sidecar/directory.ts'
-import { Known } from '../../sidecar/known.ts'
-import type { Presence } from '../../sidecar/presence.ts'
-import { Routes } from '../../sidecar/routes.ts'
+import { rig } from './routes-rig.ts'
 
 const service = (name: string, hosts: string[], more: Partial<ServiceEntry> = {}): ServiceEntry => ({ name, hosts, prefixes: ['/'], conceal: false, trailers: false, ...more })
-
-function rig(runDir: string, services: ServiceEntry[]) {
-  const known = new Known([], services)
-  const serving = new Map<string, Presence>()
-  const troubles: (string | undefined)[] = []
-  let timers: (() => void)[] = []
-  const clock = {
-    now: () => 0,
-    soon: (then: () => void) => then(),
-    later: (_ms: number, then: () => void) => {
-      timers.push(then)
-      return () => void (timers = timers.filter((one) => one !== then))
-    },
-  }
-  const routes = new Routes({ runDir, directory: known, presence: (name) => serving.get(name) ?? 'away', clock, graceMs: 1, onTrouble: (error) => troubles.push(error?.message), random: randomBytes })
-  routes.start()
-  const read = (name: string) => readFileSync(join(runDir, 'routes', name), 'latin1')
-  const fire = () => {
-    const due = timers
-    timers = []
-    for (const then of due) then()
-  }
-  const serve = (name: string, presence: Presence | boolean) => {
-    const now = presence === true ? 'up' : presence === false ? 'away' : presence
-    serving.set(name, now)
-    routes.presenceChanged(name, now)
-  }
-  return { known, routes, troubles, read, fire, serve }
-}
 
 t.test('a table of all services, then the mark; strangers go; names of no host become no file', (t) => {
   const dir = t.testdir({ routes: { 'old.test': '1 away h1 old -\n', '.tmp-1': '' } })

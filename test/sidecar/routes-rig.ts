@@ -1,0 +1,40 @@
+// Routes on a folder and a clock of a test: what is published, what failed, and who serves.
+import { randomBytes } from 'node:crypto'
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import type { ServiceEntry } from '../../sidecar/directory.ts'
+import { Known } from '../../sidecar/known.ts'
+import type { Presence } from '../../sidecar/presence.ts'
+import { Routes } from '../../sidecar/routes.ts'
+
+/** Routes over `services`, published; timers fire when told. */
+export function rig(runDir: string, services: ServiceEntry[]) {
+  const known = new Known([], services)
+  const presences = new Map<string, Presence>()
+  const troubles: (string | undefined)[] = []
+  let timers: (() => void)[] = []
+  const clock = {
+    now: () => 0,
+    soon: (then: () => void) => then(),
+    later: (_ms: number, then: () => void) => {
+      timers.push(then)
+      return () => void (timers = timers.filter((one) => one !== then))
+    },
+  }
+  const options = { runDir, directory: known, clock, graceMs: 1, random: randomBytes, presence: (name: string) => presences.get(name) ?? 'away' }
+  const routes = new Routes({ ...options, onTrouble: (error) => troubles.push(error?.message) })
+  routes.start()
+  const read = (name: string) => readFileSync(join(runDir, 'routes', name), 'utf8')
+  const names = () => readdirSync(join(runDir, 'routes')).sort()
+  const fire = () => {
+    const due = timers
+    timers = []
+    for (const then of due) then()
+  }
+  const serve = (name: string, presence: Presence | boolean) => {
+    const now = presence === true ? 'up' : presence === false ? 'away' : presence
+    presences.set(name, now)
+    routes.presenceChanged(name, now)
+  }
+  return { known, routes, troubles, read, names, fire, serve }
+}
