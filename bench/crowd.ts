@@ -1,6 +1,7 @@
-// Many agents in one process, by the agent library: each join string that comes on a line of standard input becomes one. Says `ready` when all serve.
+// Many agents in one process, by the agent library: each join string that comes on a line of standard input becomes one, by the kind of channel that is its argument. Says `ready` when all serve.
 import { createInterface } from 'node:readline'
 import { Agent } from '../agent/agent.ts'
+import { listCandidates } from '../agent/candidates.ts'
 import { processEnvironment } from '../agent/environment.ts'
 import { parseTarget } from '../agent/target.ts'
 import { decodeJoin } from '../protocol/join.ts'
@@ -14,8 +15,10 @@ const ready = (): void => {
 
 for await (const line of createInterface({ input: process.stdin })) {
   waiting++
+  const join = decodeJoin(line)
   const agent = new Agent({
-    join: decodeJoin(line),
+    join,
+    candidates: listCandidates({ gateway: join.url, channel: process.argv[2] }, {}),
     services: { every: { target: parseTarget('9', process.platform), hostHeader: undefined, verifyTls: true } },
     environment: processEnvironment(),
     userAgent: 'postern/crowd',

@@ -29,7 +29,7 @@ function pause(ms: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, ms))
 }
 
-async function measure(count: number): Promise<Idle> {
+async function measure(count: number, channel: string): Promise<Idle> {
   const dir = mkdtempSync(join(tmpdir(), 'postern-idle-'))
   const processes = new Processes()
   endOnSignal(processes, dir, 1)
@@ -44,7 +44,7 @@ async function measure(count: number): Promise<Idle> {
       joins.push(/\bpj1_[\w-]+/.exec(said)![0])
     }
     const crowd = async (from: number, size: number): Promise<void> => {
-      const child = spawn(process.execPath, [join(import.meta.dirname, 'crowd.ts')], { stdio: ['pipe', 'pipe', 'inherit'] })
+      const child = spawn(process.execPath, [join(import.meta.dirname, 'crowd.ts'), channel], { stdio: ['pipe', 'pipe', 'inherit'] })
       crowds.push(child)
       child.stdin.end(Array.from({ length: size }, (_value, i) => joins[(from + i) % joins.length]).join('\n'))
       await new Promise<void>((resolve, reject) => {
@@ -67,5 +67,5 @@ async function measure(count: number): Promise<Idle> {
 }
 
 const crowds: ReturnType<typeof spawn>[] = []
-const { values } = parseArgs({ options: { agents: { type: 'string', default: '1000' } } })
-console.log(JSON.stringify(await measure(Number(values.agents))))
+const { values } = parseArgs({ options: { agents: { type: 'string', default: '1000' }, channel: { type: 'string', default: 'auto' } } })
+console.log(JSON.stringify(await measure(Number(values.agents), values.channel)))

@@ -5,12 +5,13 @@ export type Protocol = 'messages' | 'http2' | 'http1'
 
 /** The first byte of a message's length, which is below 2^16; no request begins so. */
 const LENGTH_BEGINS = 0
+const NOTHING = Buffer.alloc(0)
 /** RFC 9113 §3.4. No request of HTTP/1.1 has that method. */
 const HTTP2_BEGINS = Buffer.from('PRI * HTTP/2.0\r\n')
 
 /** Calls `then` once that is known; whatever was read for it is there to be read again. A connection that ends before is closed. */
 export function tellProtocol(socket: Duplex, then: (protocol: Protocol) => void): void {
-  let came = Buffer.alloc(0)
+  let came = NOTHING
   const look = (): void => {
     const chunk = socket.read() as Buffer | null
     if (chunk === null) return
@@ -20,6 +21,8 @@ export function tellProtocol(socket: Duplex, then: (protocol: Protocol) => void)
     socket.off('readable', look)
     socket.off('end', close)
     socket.unshift(came)
+    // `close` stays as long as the socket: it is not to hold what came.
+    came = NOTHING
     then(protocol)
   }
   const close = (): void => void socket.destroy()
