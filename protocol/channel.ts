@@ -5,6 +5,7 @@ import { type ErrorCode, errors, PosternError } from './errors.ts'
 import type { Ride } from './lane.ts'
 import { ROUND_TRIP_FLOOR_MS, STALLED_AFTER_MS, STALLED_AFTER_ROUND_TRIPS } from './limits.ts'
 import { decodeBeat, decodeClose, encodeBeat, encodeClose, Kind } from './messages.ts'
+import { Volume } from './volume.ts'
 
 /** One end of one transport: messages in order, whatever it is made of. Its owner sets the three callbacks before the turn ends in which it got the carrier. */
 export interface Carrier {
@@ -32,6 +33,7 @@ export interface Carrier {
 export interface ChannelOwner {
   readonly environment: Environment
   readonly role: 'agent' | 'gateway'
+  readonly volume: Volume
   /** Any message that is not a heartbeat. What it throws closes the channel. */
   channelMessage(channel: Channel, message: Buffer): void
   channelDrained(channel: Channel): void
@@ -52,6 +54,7 @@ export class Channel implements Ride {
   readonly counters = new Map<number, { next: number | undefined }>()
   roundTripMs: number | undefined
   readonly since: number
+  readonly volume = new Volume()
   private readonly owner: ChannelOwner
   private cameAt: number
   private beatNumber = 0
@@ -86,7 +89,10 @@ export class Channel implements Ride {
   }
 
   send(message: Buffer): void {
-    if (!this.closing && !this.carrier.send(message)) this.writable = false
+    if (this.closing) return
+    this.volume.sentBytes += message.length
+    this.owner.volume.sentBytes += message.length
+    if (!this.carrier.send(message)) this.writable = false
   }
 
   /** Says why, then closes. */
@@ -118,6 +124,8 @@ export class Channel implements Ride {
     if (this.closing || this.closed) return
     this.cameAt = this.owner.environment.clock.now()
     this.stalled = false
+    this.volume.receivedBytes += message.length
+    this.owner.volume.receivedBytes += message.length
     try {
       if (message[0] === Kind.beat) this.takeBeat(message)
       else if (message[0] === Kind.close) this.takeClose(message)

@@ -27,6 +27,7 @@ import { Reader } from './reader.ts'
 import { channelKey, LaneSeal } from './seal.ts'
 import type { Opening, Stream, StreamEvents } from './stream.ts'
 import { Traffic, type TrafficOwner } from './traffic.ts'
+import { Volume } from './volume.ts'
 
 /** What a session tells its owner. */
 export interface SessionEvents {
@@ -62,6 +63,9 @@ export interface ChannelFacts {
   readonly lanes: readonly number[]
   /** When it became a channel, on the clock of the environment. */
   readonly since: number
+  /** Streams of the lanes that ride on it. */
+  readonly streams: number
+  readonly volume: Readonly<Volume>
 }
 
 /** What the four messages of the handshake agreed. */
@@ -97,6 +101,7 @@ export class Session implements ChannelOwner, TrafficOwner {
   peerSettings: Settings
   peerDraining = false
   ended = false
+  readonly volume = new Volume()
   events: SessionEvents = SILENT
 
   private readonly sessionId: Buffer
@@ -164,8 +169,10 @@ export class Session implements ChannelOwner, TrafficOwner {
   /** The same with what is known of each. */
   get channelFacts(): ChannelFacts[] {
     return [...this.channels].map((channel) => {
-      const lanes = this.traffic.filter(({ lane }) => lane.ridesOn(channel)).map(({ lane }) => lane.id)
-      return { carrier: channel.carrier, roundTripMs: channel.roundTripMs, lanes, since: channel.since }
+      const { carrier, roundTripMs, since, volume } = channel
+      const riding = this.traffic.filter(({ lane }) => lane.ridesOn(channel))
+      const streams = riding.reduce((sum, { streamCount }) => sum + streamCount, 0)
+      return { carrier, roundTripMs, lanes: riding.map(({ lane }) => lane.id), since, streams, volume }
     })
   }
 

@@ -81,13 +81,14 @@ export class Live implements LiveGateway {
   private shown(member: Member): LiveSession {
     const { session } = member
     const now = this.parts.clock.now()
+    const { sentBytes, receivedBytes } = session.volume
     return {
       id: session.id,
       agent: member.agentId,
       instance: member.instance,
       peer: member.peer,
-      channels: session.channelFacts.map(({ carrier, roundTripMs, lanes, since }) => {
-        return { kind: carrier.kind, peer: carrier.peer, worker: carrier.worker, round_trip_ms: roundTripMs ?? null, lanes, age_s: (now - since) / 1_000 }
+      channels: session.channelFacts.map(({ carrier: { kind, peer, worker }, roundTripMs, lanes, since, streams, volume: { sentBytes, receivedBytes } }) => {
+        return { kind, peer, worker, round_trip_ms: roundTripMs ?? null, lanes, age_s: (now - since) / 1_000, streams, sent_bytes: sentBytes, received_bytes: receivedBytes }
       }),
       unhealthy: member.serving.filter((service) => member.unhealthy.has(service)),
       refused: member.refused,
@@ -95,6 +96,9 @@ export class Live implements LiveGateway {
       attached: session.attached,
       services: member.serving,
       streams: session.streamCount,
+      exchanges: member.load,
+      sent_bytes: sentBytes,
+      received_bytes: receivedBytes,
       // Infinite as long as nothing was measured.
       round_trip_ms: Number.isFinite(session.roundTripMs) ? session.roundTripMs : null,
       age_s: (now - member.since) / 1_000,

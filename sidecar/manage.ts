@@ -5,7 +5,7 @@ import type { Command, CommandName, Given } from './command.ts'
 import type { Control, Reply } from './control-client.ts'
 import type { AgentShown, ExchangeShown, HistoryShown, RouteShown, ServiceShown, SessionShown, TokenShown } from './control-schemas.ts'
 import { SettingsError } from './settings.ts'
-import { json, list, moment, need, table } from './told.ts'
+import { json, list, moment, need, size, table } from './told.ts'
 
 /** Every other command runs or sets up a gateway. */
 export type Managing = Exclude<CommandName, 'start' | 'check' | 'nginx' | 'pipe' | 'completion'>
@@ -71,11 +71,13 @@ const DOES: Readonly<Record<Managing, Do>> = {
       session.peer,
       session.attached ? session.channels.map(({ kind }) => kind).join(' ') : 'resuming',
       session.services.join(' '),
-      String(session.streams),
+      String(session.exchanges),
+      size(session.sent_bytes),
+      size(session.received_bytes),
       session.round_trip_ms === null ? '-' : `${session.round_trip_ms.toFixed(0)} ms`,
       `${String(Math.round(session.age_s))} s`,
     ])
-    return asJson ? json(sessions) : table(['SESSION', 'AGENT', 'FROM', 'CHANNEL', 'SERVES', 'STREAMS', 'ROUND TRIP', 'AGE'], rows)
+    return asJson ? json(sessions) : table(['SESSION', 'AGENT', 'FROM', 'CHANNEL', 'SERVES', 'EXCHANGES', 'SENT', 'RECEIVED', 'ROUND TRIP', 'AGE'], rows)
   },
   'sessions disconnect': async ({ call }, { args, given }) => {
     const path = `/v1/sessions/${encodeURIComponent(args[0]!)}`

@@ -1,5 +1,5 @@
 // What is live and what happened: sessions that can be ended, routes, exchanges with their times, the history with who and why, and its feed.
-import { request } from 'node:http'
+import { request, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startAgent } from '../harness/agent.ts'
@@ -7,12 +7,18 @@ import { startGateway } from '../harness/gateway.ts'
 import { startNginx } from '../harness/nginx.ts'
 import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
-import { HOST, visit } from '../system/visitor.ts'
+import { begin, HOST, read, visit } from '../system/visitor.ts'
 import { ask, type Told } from './control-socket.ts'
 
 t.setTimeout(60_000)
 const gateway = await startGateway(t)
-const origin = await startOrigin(t)
+const MEGABYTE = Buffer.alloc(1_000_000, 'x')
+const held = new Set<ServerResponse>()
+const origin = await startOrigin(t, (request, response) => {
+  if (request.url === '/held') held.add(response)
+  // Whoever is answered before it has said all may leave the rest unsaid.
+  else request.resume().on('end', () => response.end(request.url === '/large' ? MEGABYTE : 'ok'))
+})
 const nginx = await startNginx(t, { runDir: gateway.runDir })
 const to = (method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Told> => ask(gateway.runDir, method, path, body, headers)
 const items = async <T>(path: string): Promise<T[]> => (await to('GET', path)).json.items as T[]
@@ -49,6 +55,51 @@ function follow(t: Test, headers: Readonly<Record<string, string>> = {}): { even
 
 const agent = await startAgent(t, { join: await gateway.addAgent('web-1', 'demo', HOST, nginx.url), target: origin.url })
 await until('it is served', async () => (await visit({ port: nginx.port })).status === 200)
+
+interface Counted {
+  readonly sent_bytes: number
+  readonly received_bytes: number
+}
+
+interface Session extends Counted {
+  readonly id: string
+  readonly exchanges: number
+  readonly streams: number
+  readonly channels: readonly (Counted & { readonly streams: number })[]
+}
+
+t.test('a session and its channels count the bytes each way, those of channels that are gone too, and what is in flight', async (t) => {
+  const session = async (): Promise<Session> => (await items<Session>('/v1/sessions'))[0]!
+  const more = (after: Counted, before: Counted): [number, number] => [after.sent_bytes - before.sent_bytes, after.received_bytes - before.received_bytes]
+  const first = await session()
+  t.equal((await visit({ port: nginx.port, method: 'POST', body: MEGABYTE })).status, 200)
+  const second = await session()
+  const [sent, little] = more(second, first)
+  t.ok(sent >= MEGABYTE.length && sent < 1.1 * MEGABYTE.length, `${String(sent)} bytes to the agent`)
+  t.ok(little < 0.1 * MEGABYTE.length, `${String(little)} bytes from it`)
+  t.equal((await visit({ port: nginx.port, path: '/large' })).bytes, MEGABYTE.length)
+  const third = await session()
+  const [few, received] = more(third, second)
+  t.ok(received >= MEGABYTE.length && received < 1.1 * MEGABYTE.length, `${String(received)} bytes from the agent`)
+  t.ok(few < 0.1 * MEGABYTE.length, `${String(few)} bytes to it`)
+  t.same(third.channels.map(({ sent_bytes, received_bytes }) => [sent_bytes, received_bytes]), [[third.sent_bytes, third.received_bytes]], 'its one channel carried all of it')
+  const visitor = begin({ port: nginx.port, path: '/held' })
+  visitor.request.end()
+  await until('it is at the origin', () => held.size === 1)
+  const busy = await session()
+  t.match(busy, { exchanges: 1, channels: [{ streams: busy.streams }] })
+  const table = await gateway.command('sessions', 'list')
+  t.match(table, /^SESSION.* EXCHANGES +SENT +RECEIVED .*\n\S+ +web-1 .* 1 +1\.[01] MB +1\.[01] MB /)
+  for (const response of held) response.end('ok')
+  t.equal((await read(await visitor.answer)).status, 200)
+  await to('DELETE', `/v1/sessions/${busy.id}/channels/0`)
+  const moved = await until('another channel carries it', async () => {
+    const now = await session()
+    return now.channels.length > 0 ? now : undefined
+  })
+  t.equal(moved.id, first.id)
+  t.ok(moved.sent_bytes > third.sent_bytes && moved.channels[0]!.sent_bytes < 0.1 * MEGABYTE.length, 'what the first channel carried is the session’s still')
+})
 
 t.test('an exchange is in the list with its parts, those that failed with their code, and no query', async (t) => {
   await visit({ port: nginx.port, path: '/paid?secret=1', method: 'POST', body: 'x'.repeat(1_000) })

@@ -29,7 +29,7 @@ t.test('while the gateway runs: agents and services come and go, and the join st
   t.equal((await run('services list')).stdout, 'SERVICE  HOSTS               PREFIXES  LABELS  POLICY\napp      app.test more.test  /\nwiki     wiki.test           /\n')
   t.equal((await run('agents list')).stdout, 'AGENT  MAY SERVE  LABELS  STATE\nweb-1  app                active\nweb-2  app                active\n')
   t.match(JSON.parse((await run('agents list --json')).stdout), [{ id: 'web-1', services: ['app'] }, { id: 'web-2', services: ['app'] }])
-  t.match((await run('sessions list')).stdout, /^SESSION +AGENT +FROM +CHANNEL +SERVES +STREAMS +ROUND TRIP +AGE\n$/)
+  t.match((await run('sessions list')).stdout, /^SESSION +AGENT +FROM +CHANNEL +SERVES +EXCHANGES +SENT +RECEIVED +ROUND TRIP +AGE\n$/)
   t.match(await run('services remove app'), { code: 1, stderr: 'postern-gateway: agents may serve it: web-1, web-2\n' })
   t.equal((await run('agents remove web-1')).stdout, 'agent web-1 is gone\n')
   t.match(await run('agents remove web-1'), { code: 1, stderr: 'postern-gateway: there is no agent web-1\n' })
