@@ -63,9 +63,7 @@ const NOBODY: ReadonlySet<string> = new Set(['ECONNREFUSED', 'EHOSTUNREACH', 'EN
 /** For an error on the way to `host`. */
 export function failureOf(error: NodeJS.ErrnoException, host: string): DialFailure {
   const reason = error instanceof ProxyError ? 'proxy' : TLS_FAILURE.test(error.code ?? '') ? 'tls' : 'unreachable'
-  // Node puts what happened to each address into `errors` and says nothing itself.
-  const parts = error instanceof AggregateError ? error.errors.map((one: unknown) => (one instanceof Error ? one.message : String(one))) : [error.message]
-  return { reason, detail: `${host}: ${parts.join(', ')}`, ...(NOBODY.has(error.code ?? '') ? { nobody: true } : {}) }
+  return { reason, detail: `${host}: ${error.message}`, ...(NOBODY.has(error.code ?? '') ? { nobody: true } : {}) }
 }
 
 /** For an answer that is no upgrade. */

@@ -3,11 +3,14 @@ import net from 'node:net'
 import tls from 'node:tls'
 import { connectThroughHttp } from './proxy-http.ts'
 import { connectThroughSocks } from './proxy-socks.ts'
+import { LOOKUP_MAX_MS, reach } from './reach.ts'
 import { pinFault } from './trust.ts'
 import { type Place, ProxyError, proxyPort, type Way } from './way.ts'
 
-/** Time for TCP, the proxy and TLS together. */
+/** Time for TCP, the proxy and TLS together, once the name is looked up. */
 const DIAL_TIMEOUT_MS = 10_000
+/** Longer than this no dial takes. */
+export const DIAL_MAX_MS = LOOKUP_MAX_MS + DIAL_TIMEOUT_MS
 const HTTP = ['http/1.1']
 
 /** Calls `done` once with a socket that is connected (and secure, if so asked), or with what went wrong. The function returned gives up. */
@@ -26,55 +29,58 @@ type Done = (error: Error | undefined, socket?: net.Socket) => void
 
 function attempt(way: Way, place: Place, done: Done): () => void {
   let over = false
-  let current: net.Socket | undefined
+  let giveUp = nothing
   const finish = (error: Error | undefined, socket?: net.Socket): void => {
     if (over) return void socket?.destroy()
     over = true
     clearTimeout(timer)
-    if (error !== undefined) current?.destroy()
+    if (error !== undefined) giveUp()
     done(error, socket)
   }
-  const timer = setTimeout(() => {
+  let timer: NodeJS.Timeout | undefined
+  const outOfTime = (): void => {
     const who = way.kind === 'direct' ? 'nobody answers' : `the proxy ${way.proxy.host} does not answer`
     finish(new (way.kind === 'direct' ? Error : ProxyError)(`${who}: waited ${String(DIAL_TIMEOUT_MS / 1_000)} s`))
-  }, DIAL_TIMEOUT_MS)
+  }
   const secure = (socket: net.Socket): void => {
     if (!place.tls) return finish(undefined, socket)
-    current = upgradeToTls(socket, place, finish)
+    const secured = upgradeToTls(socket, place, finish)
+    giveUp = () => secured.destroy()
   }
-  current = connect(way, place, (error, socket) => (socket === undefined ? finish(error) : secure(socket)))
+  const track = (cancel: () => void): void => void (giveUp = cancel)
+  const found = (): void => void (timer = setTimeout(outOfTime, DIAL_TIMEOUT_MS))
+  connect(way, place, { track, found }, (error, socket) => (socket === undefined ? finish(error) : secure(socket)))
   return () => {
     over = true
     clearTimeout(timer)
-    current?.destroy()
+    giveUp()
   }
 }
 
-function connect(way: Way, place: Place, done: Done): net.Socket {
-  if (way.kind === 'direct') return plain(place.host, place.port, done)
+interface Progress {
+  /** Is given how to give up what is under way, whenever that changes. */
+  track(cancel: () => void): void
+  /** The addresses are known. */
+  found(): void
+}
+
+function connect(way: Way, place: Place, { track, found }: Progress, done: Done): void {
+  const hold = (socket: net.Socket): net.Socket => {
+    track(() => socket.destroy())
+    return socket
+  }
+  if (way.kind === 'direct') return track(reach(place.host, place.port, found, (error, socket) => done(error, socket === undefined ? undefined : hold(socket))))
   const host = way.proxy.hostname.replace(/^\[|\]$/g, '')
-  const port = proxyPort(way.proxy)
   const start = (socket: net.Socket): void => {
     if (way.kind === 'forward') done(undefined, socket)
     else (way.kind === 'socks5' ? connectThroughSocks : connectThroughHttp)(socket, place, way.proxy, done)
   }
-  return plain(host, port, (error, socket) => {
+  track(reach(host, proxyPort(way.proxy), found, (error, socket) => {
     if (socket === undefined) return done(new ProxyError(`the proxy ${way.proxy.host} can not be reached: ${error?.message ?? ''}`))
+    hold(socket)
     if (way.proxy.protocol !== 'https:') return start(socket)
-    upgradeToTls(socket, { host }, (tlsError, safe) => (safe === undefined ? done(tlsError) : start(safe)))
-  })
-}
-
-function plain(host: string, port: number, done: Done): net.Socket {
-  // Both families raced with a head start (RFC 8305), as Node does by itself.
-  const socket = net.connect({ host, port, autoSelectFamily: true, noDelay: true, keepAlive: true })
-  const failed = (error: Error): void => done(error)
-  socket.once('error', failed)
-  socket.once('connect', () => {
-    socket.off('error', failed)
-    done(undefined, socket)
-  })
-  return socket
+    hold(upgradeToTls(socket, { host }, (tlsError, safe) => (safe === undefined ? done(tlsError) : start(safe))))
+  }))
 }
 
 function upgradeToTls(socket: net.Socket, { host, alpn = HTTP, trust }: Pick<Place, 'host' | 'alpn' | 'trust'>, done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
@@ -92,3 +98,5 @@ function upgradeToTls(socket: net.Socket, { host, alpn = HTTP, trust }: Pick<Pla
   })
   return secured
 }
+
+const nothing = (): void => undefined

@@ -6,7 +6,7 @@ import type { Carrier } from '../protocol/channel.ts'
 import { MESSAGE_MAX_BYTES } from '../protocol/limits.ts'
 import { Kind, RECORD_NUMBERED, RECORD_SEALED } from '../protocol/messages.ts'
 import { channelUrl, type Dial, failureOf, httpFailure, placeOf, SOCKET_QUEUE_MAX_BYTES, UPGRADE_TIMEOUT_MS } from './channel-dial.ts'
-import { dial } from './dialer.ts'
+import { dial, DIAL_MAX_MS } from './dialer.ts'
 import { DIRECT } from './way.ts'
 
 /** A message comes in one frame from our gateway; a proxy may cut it, but hardly finer than this (ws issue 2331: 1-byte fragments). */
@@ -14,6 +14,9 @@ const FRAGMENTS_MAX_COUNT = 1_024
 const FRAGMENT_CHUNKS_MAX_COUNT = 4_096
 /** How long the peer may take to answer our close frame before the socket is cut. */
 const CLOSE_TIMEOUT_MS = 5_000
+/** ws counts from before the dial. */
+const HANDSHAKE_TIMEOUT_MS = DIAL_MAX_MS + UPGRADE_TIMEOUT_MS
+
 export const dialWebsocket: Dial = (options, done) => {
   const url = channelUrl(options.gateway)
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:'
@@ -22,7 +25,7 @@ export const dialWebsocket: Dial = (options, done) => {
   const settings: ClientOptions = {
     perMessageDeflate: false,
     followRedirects: false,
-    handshakeTimeout: UPGRADE_TIMEOUT_MS,
+    handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
     maxPayload: MESSAGE_MAX_BYTES,
     maxFragments: FRAGMENTS_MAX_COUNT,
     maxBufferedChunks: FRAGMENT_CHUNKS_MAX_COUNT,

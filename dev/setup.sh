@@ -9,7 +9,7 @@ node=libatomic1
 edge="$node nginx libnginx-mod-http-js"
 case $1 in
   demo) packages=$edge ;;
-  test | test-long) packages="$edge libnginx-mod-stream git openssl iproute2 chromium wrk openssh-server openssh-client squid dante-server tinyproxy" ;;
+  test | test-long) packages="$edge libnginx-mod-stream git openssl iproute2 nftables chromium wrk openssh-server openssh-client squid dante-server tinyproxy" ;;
   bench) packages="$edge wrk openssh-server openssh-client iproute2" ;;
   check | build) packages=$node ;;
   *) echo "setup: no such command: $1" >&2; exit 2 ;;
@@ -44,7 +44,7 @@ else
   # Not Debian: the programs are asked for by name and whoever runs this knows how to get them.
   case $1 in
     demo) programs=nginx ;;
-    test*) programs='nginx git openssl ip chromium wrk sshd ssh squid danted tinyproxy' ;;
+    test*) programs='nginx git openssl ip nft chromium wrk sshd ssh squid danted tinyproxy' ;;
     bench) programs='nginx wrk sshd ssh ip' ;;
     *) programs= ;;
   esac
