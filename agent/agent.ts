@@ -11,6 +11,7 @@ import type { ChannelState } from './channels.ts'
 import { CLIMB_TIMES, type ClimbTimes } from './climb.ts'
 import { enter, type Entrant, FINAL } from './enter.ts'
 import type { AgentEvent } from './events.ts'
+import { DRAIN_MS, leave, lookUntil } from './leaving.ts'
 import { Memory, YOUNG_MS } from './memory.ts'
 import { type Offer, Offering, type Served, type Services } from './offering.ts'
 import { type OwnSettings, Pushed, type Setting } from './pushed.ts'
@@ -62,13 +63,6 @@ const FOLLOWS: Readonly<Record<State, readonly State[]>> = {
   waiting: ['seeking', 'closed'],
   closed: [],
 }
-
-/** How long exchanges under way may take once the agent drains. */
-export const DRAIN_MS = 30_000
-/** As long as an exchange may be on its way to a session that gets no more of them: several round trips of a slow link. */
-const ON_ITS_WAY_MS = 2_000
-/** How often it looks whether they are: no visitor notices, and once in an agent's life. */
-const DRAIN_LOOK_MS = 20
 
 export class Agent {
   private readonly options: AgentOptions
@@ -131,12 +125,17 @@ export class Agent {
   /** Takes no more exchanges; resolves when those under way are over, or after {@link DRAIN_MS}. Then it is closed. */
   async drain(): Promise<void> {
     if (this.state !== 'closed' && !this.draining) {
+      const { clock } = this.options.environment
+      const until = clock.now() + DRAIN_MS
       this.draining = true
       this.renewal.stop()
+      // No session is sought any more.
+      if (this.state !== 'serving' && !this.become('waiting')) this.cancel()
       this.options.onEvent({ event: 'draining', exchanges: this.active })
-      for (const { session } of this.leaving) session.drain()
-      this.serving?.session.drain()
-      await this.whenIdle()
+      const sessions = this.serving === undefined ? [...this.leaving] : [...this.leaving, this.serving]
+      await Promise.all(sessions.map((serving) => leave(serving, clock)))
+      // What an answer or an upgrade still has for an origin.
+      await lookUntil(() => this.active === 0 || this.state === 'closed', until, clock)
     }
     await this.close()
   }
@@ -150,17 +149,6 @@ export class Agent {
     this.serving?.close()
     await this.offering.close()
     this.options.onEvent({ event: 'closed' })
-  }
-
-  /** Is nothing under way: neither at an origin, nor in a stream whose last bytes have not left? */
-  private get idle(): boolean {
-    return this.active === 0 && this.serving?.idle !== false && [...this.leaving].every(({ idle }) => idle)
-  }
-
-  private async whenIdle(): Promise<void> {
-    const { clock } = this.options.environment
-    const until = clock.now() + DRAIN_MS
-    while (!this.idle && this.state !== 'closed' && clock.now() < until) await new Promise<void>((resolve) => void clock.later(DRAIN_LOOK_MS, resolve))
   }
 
   // --- from nothing to a session --------------------------------------------------------------------------------------
@@ -211,7 +199,7 @@ export class Agent {
   }
 
   private seekIn(ms: number): void {
-    this.cancel = this.options.environment.clock.later(ms, () => this.seek())
+    if (!this.draining) this.cancel = this.options.environment.clock.later(ms, () => this.seek())
   }
 
   // --- a session ------------------------------------------------------------------------------------------------------
@@ -225,10 +213,10 @@ export class Agent {
   private serve(session: Session, winner: Winner, before: Serving | undefined): void {
     const { climb = CLIMB_TIMES, join, onEvent } = this.options
     const { agreed: agreedBefore, backoff, memory, offering, pushed, racer } = this
-    const serving: Serving = new Serving(session, winner, this.draining, {
+    const serving: Serving = new Serving(session, winner, {
       gateway: join.url, offering, pushed, renews: before !== undefined, onEvent, racer, candidates: pushed.allowed, memory, backoff, climb,
       onTaken: () => {
-        if (before !== undefined) this.leave(before)
+        if (before !== undefined) void this.leave(before)
         before = undefined
       },
       onSettings: () => this.renew(),
@@ -280,23 +268,9 @@ export class Agent {
     this.renew()
   }
 
-  /** The gateway gives it no more exchanges; it ends when those under way are over, or after {@link DRAIN_MS}. */
-  private leave(serving: Serving): void {
-    const { clock } = this.options.environment
-    serving.retire()
-    const until = clock.now() + DRAIN_MS
-    const look = (): void => {
-      if (!this.leaving.has(serving)) return
-      if (!serving.idle && clock.now() < until) return void clock.later(DRAIN_LOOK_MS, look)
-      this.leaving.delete(serving)
-      serving.close()
-    }
-    // What the gateway sent before it heard that is still to come: told of a drain at once, it would have to try that again, which it can not with a large body.
-    clock.later(ON_ITS_WAY_MS, () => {
-      if (!this.leaving.has(serving)) return
-      serving.session.drain()
-      look()
-    })
+  private async leave(serving: Serving): Promise<void> {
+    await leave(serving, this.options.environment.clock)
+    this.leaving.delete(serving)
   }
 }
 

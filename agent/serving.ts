@@ -19,7 +19,7 @@ export interface ServingOptions extends Omit<ChannelsOptions, 'tell' | 'onChange
   /** An older session of this agent serves until this one does. */
   readonly renews: boolean
   readonly onEvent: (event: AgentEvent) => void
-  /** The gateway knows what is served. */
+  /** The gateway has taken what is served; told again each time when that changed. */
   readonly onTaken: () => void
   /** The gateway has set something. */
   readonly onSettings: () => void
@@ -44,8 +44,8 @@ export class Serving {
   private retired = false
   private closed = false
 
-  /** Takes a session that just began over `first`. `draining`: what it finishes is only what is under way. */
-  constructor(session: Session, first: Winner, draining: boolean, options: ServingOptions) {
+  /** Takes a session that just began over `first`. */
+  constructor(session: Session, first: Winner, options: ServingOptions) {
     const { environment } = options.racer
     this.session = session
     this.options = options
@@ -61,11 +61,9 @@ export class Serving {
     // Too many services for the terms come later: until then those that an older session knows are served.
     if (session.terms.services.length > 0 || !options.renews) options.offering.allow(session.terms.services)
     const uuid = (): string => environment.random(16).toString('hex')
-    this.control = new AgentControl(session, uuid(), draining ? NOTHING : this.says, () => this.wasTaken(), (said) => this.heard(said))
+    this.control = new AgentControl(session, uuid(), this.says, () => this.wasTaken(), (said) => this.heard(said))
     this.watchHealth()
     this.status = new AgentStatus(session, uuid(), () => this.said)
-    if (draining) session.drain()
-    this.tell()
   }
 
   get ageMs(): number {
@@ -76,7 +74,12 @@ export class Serving {
     return this.channels.states
   }
 
-  /** Has everything left that is to leave? Standing streams do not count. */
+  /** Once it was retired: has the gateway heard that, and has all come that it sent before? */
+  get settled(): boolean {
+    return this.session.ended || this.control.settled
+  }
+
+  /** Is no exchange under way? */
   get idle(): boolean {
     return this.session.ended || this.session.streamCount <= (this.status.open ? 2 : 1)
   }
@@ -116,6 +119,8 @@ export class Serving {
   }
 
   private tell(): void {
+    // Visitors are told that they may come once they can; of one that is to get nothing more there is nothing to tell.
+    if (this.retired || !this.control.taken) return
     const { gateway, offering, onEvent } = this.options
     const { served: services, unwanted } = offering
     const told = JSON.stringify([services, unwanted])
@@ -129,6 +134,7 @@ export class Serving {
   private wasTaken(): void {
     this.taken = true
     this.options.onTaken()
+    this.tell()
   }
 
   private heard(said: GatewaySays): void {

@@ -50,7 +50,13 @@ export interface AgentSays {
 /** Gateway: which services the agent may serve from now on, or what is set for it. */
 export type GatewaySays = { readonly services: readonly ServedService[] } | { readonly settings: PushedSettings }
 
-export type ControlMessage = AgentSays | GatewaySays
+/** Gateway: so many messages of the agent count from now on, visitors' routes included, and so many streams the gateway had opened in the session when the last of them did. */
+export interface Taken {
+  readonly taken: number
+  readonly opened: number
+}
+
+export type ControlMessage = AgentSays | GatewaySays | Taken
 
 export const encodeControl = (message: ControlMessage): Uint8Array => encodeLine(message)
 
@@ -79,6 +85,11 @@ function read(line: object): ControlMessage | undefined {
     if (!isSettings(line.settings)) throw wrong('`settings` are not of their form')
     return { settings: line.settings }
   }
+  if ('taken' in line) {
+    const { taken, opened } = line as Partial<Record<string, unknown>>
+    if (!isNumber(taken) || !isNumber(opened)) throw wrong('`taken` or `opened` is no number of something')
+    return { taken, opened }
+  }
   return undefined
 }
 
@@ -89,6 +100,7 @@ type Members = Partial<Record<string, unknown>>
 const isObject = (value: unknown): value is Members => typeof value === 'object' && value !== null && !Array.isArray(value)
 const isStrings = (value: unknown): value is string[] => Array.isArray(value) && value.every((entry) => typeof entry === 'string')
 const isCount = (value: unknown): boolean => value === undefined || (Number.isSafeInteger(value) && (value as number) > 0)
+const isNumber = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
 const isTextOrNone = (value: unknown): boolean => value === undefined || typeof value === 'string'
 
 const isRefused = (value: unknown): value is RefusedPush => {

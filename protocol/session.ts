@@ -156,6 +156,21 @@ export class Session implements ChannelOwner, TrafficOwner {
     return this.ownStreams + this.peerStreams
   }
 
+  /** Streams that we have opened so far. */
+  get openedCount(): number {
+    return Math.floor(this.nextStream / 2)
+  }
+
+  /** Streams of the peer's that have come so far, those refused too. */
+  get cameCount(): number {
+    return this.traffic.reduce((sum, { cameCount }) => sum + cameCount, 0)
+  }
+
+  /** Has the peer acknowledged all that was to be said? */
+  get allArrived(): boolean {
+    return this.traffic.every(({ allArrived }) => allArrived)
+  }
+
   /** The shortest round trip of its lanes in the last seconds. */
   get roundTripMs(): number {
     return Math.min(...this.traffic.map((traffic) => traffic.lane.roundTripMs))

@@ -72,6 +72,8 @@ export class Traffic implements StreamDesk {
   private readonly urgentTurns = new Turns()
   private readonly ordinary = new Outbox()
   private readonly turns = new Turns()
+  /** Streams that the peer has opened on this lane. */
+  cameCount = 0
   private ackNow = false
   private ackTimer = false
   private scheduled = false
@@ -90,6 +92,11 @@ export class Traffic implements StreamDesk {
 
   get streamCount(): number {
     return this.streams.size
+  }
+
+  /** Has the peer acknowledged all that was to leave? Acks do not count. */
+  get allArrived(): boolean {
+    return !this.hasWork && this.lane.oldestUnacked === Infinity
   }
 
   /** Does too much wait to leave for one more stream to be opened? */
@@ -384,6 +391,7 @@ export class Traffic implements StreamDesk {
     const kind = reader.u8() as StreamKind
     const last = isStanding(kind) ? this.lastPeerStanding : this.lastPeer
     if (id <= last || this.streams.has(id)) throw new PosternError(errors.protocol_error, `stream ${String(id)} after ${String(last)}`)
+    this.cameCount++
     if (isStanding(kind)) this.lastPeerStanding = id
     else this.lastPeer = id
     const ended = (reader.u8() & FLAG_END) !== 0

@@ -1,6 +1,6 @@
 // A session as the gateway knows it: whose it is, what its agent says it serves, and the gateway's end of its control stream (SPEC §10).
 import type { Clock } from '../protocol/clock.ts'
-import { type AgentSays, type ControlMessage, ControlReader, encodeControl, type GatewaySays, type RefusedPush } from '../protocol/control.ts'
+import { type AgentSays, ControlReader, encodeControl, type GatewaySays, type RefusedPush, type Taken } from '../protocol/control.ts'
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Session } from '../protocol/session.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents } from '../protocol/stream.ts'
@@ -9,7 +9,7 @@ import { AgentStatus } from './agent-status.ts'
 /** What an agent says it serves changes files that nginx reads: one that says something else all the time is heard this often. */
 const HEARD_EVERY_MS = 100
 
-type Subject = 'services' | 'settings'
+type Subject = 'services' | 'settings' | 'taken'
 
 export interface MemberFacts {
   readonly session: Session
@@ -48,12 +48,14 @@ export class Member implements StreamEvents {
   /** It was heard just now: its last word since then waits. */
   private heardNow = false
   private last: AgentSays | undefined
+  /** So many times it has said what it serves. */
+  private saidCount = 0
   private control: Stream | undefined
   /** By what it is about: the last word the agent has, as it was said. */
   private readonly told: Record<Subject, string>
   /** The stream takes no more at the moment: what is to be said when it does again. */
   private blocked = false
-  private readonly wanted = new Map<Subject, GatewaySays>()
+  private readonly wanted = new Map<Subject, GatewaySays | Taken>()
 
   /** `onClaims` is called when `claims` changed. */
   constructor(facts: MemberFacts, onClaims: (member: Member) => void) {
@@ -64,7 +66,7 @@ export class Member implements StreamEvents {
     this.peer = facts.peer
     this.since = facts.since
     this.clock = facts.clock
-    this.told = { services: JSON.stringify({ services: facts.session.terms.services }), settings: JSON.stringify({ settings: {} }) }
+    this.told = { services: JSON.stringify({ services: facts.session.terms.services }), settings: JSON.stringify({ settings: {} }), taken: '' }
     this.onClaims = onClaims
   }
 
@@ -89,10 +91,10 @@ export class Member implements StreamEvents {
     return this.status
   }
 
-  /** Tells the agent what it may serve, or what is set for it, from now on, if that differs from what it knows. One that does not listen hears only the last word. */
-  push(said: GatewaySays): void {
+  /** Tells the agent what it may serve, what is set for it, or what of its word counts, if that differs from what it knows. One that does not listen hears only the last word. */
+  push(said: GatewaySays | Taken): void {
     if (this.control === undefined) return
-    const subject = 'services' in said ? 'services' : 'settings'
+    const subject = 'services' in said ? 'services' : 'settings' in said ? 'settings' : 'taken'
     if (this.blocked) {
       this.wanted.set(subject, said)
       return
@@ -108,7 +110,11 @@ export class Member implements StreamEvents {
   // What the reader throws ends the session: an agent that speaks garbage to us is not to be trusted with more.
   onData(chunk: Uint8Array): void {
     if (chunk.length === 0) return
-    for (const message of this.reader.push(chunk)) this.hear(message)
+    for (const message of this.reader.push(chunk)) {
+      if (!('serves' in message)) continue
+      this.saidCount++
+      this.hear(message)
+    }
     this.control?.consumed(chunk.length)
   }
 
@@ -133,8 +139,7 @@ export class Member implements StreamEvents {
     for (const said of wanted) this.push(said)
   }
 
-  private hear(message: ControlMessage): void {
-    if (!('serves' in message)) return
+  private hear(message: AgentSays): void {
     if (this.heardNow) {
       this.last = message
       return
@@ -148,6 +153,8 @@ export class Member implements StreamEvents {
     })
     this.refused = message.refused
     this.claim(message.serves, message.unhealthy)
+    // What nginx is to know it knows by now: routes are written within the turn.
+    this.push({ taken: this.saidCount, opened: this.session.openedCount })
   }
 
   private claim(names: readonly string[], unhealthy: readonly string[] = []): void {

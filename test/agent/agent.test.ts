@@ -1,6 +1,7 @@
 // The agent logs in, serves what it may, and comes back to the same session when its channel breaks.
 import t from 'tap'
 import { Agent } from '../../agent/agent.ts'
+import { TAKEN_WAIT_MS } from '../../agent/control.ts'
 import { processEnvironment } from '../../agent/environment.ts'
 import type { AgentEvent } from '../../agent/events.ts'
 import type { Services } from '../../agent/offering.ts'
@@ -193,4 +194,52 @@ t.test('draining lets what is under way finish and takes nothing new', async (t)
   await gate.answered(visit)
   t.equal(visit.text, 'first last')
   await until('the session is over', () => gate.sessions[0]!.ended)
+})
+
+t.test('it says that it serves once the gateway has taken that, and does not wait for ever for a gateway that never says so', async (t) => {
+  const gate = await startGate(t)
+  gate.saysNothingOfIt = true
+  const watched = new Watched(t, gate.join, every(1))
+  await watched.agent.start()
+  await until('the gateway heard', () => gate.says.length === 1)
+  gate.say([{ name: 'demo', hosts: ['demo.example'] }, { name: 'shop', hosts: [] }])
+  await until('and again', () => gate.says.length === 2)
+  gate.take(1)
+  gate.say([{ name: 'demo', hosts: [] }])
+  await until('what came in between was heard', () => gate.says.length === 3)
+  t.equal(watched.count('serving'), 0, 'an older word is not the last one')
+  gate.take(3)
+  t.match(await watched.saw('serving'), { services: [{ name: 'demo', hosts: [] }] })
+  gate.say([{ name: 'demo', hosts: [] }, { name: 'shop', hosts: [] }])
+  t.match(await watched.saw('serving', 2), { services: [{ name: 'demo' }, { name: 'shop' }] })
+})
+
+t.test('draining takes what the gateway sent before it heard of that, however long it is under way', async (t) => {
+  const gate = await startGate(t)
+  const watched = new Watched(t, gate.join, every((await startOrigin(t)).port))
+  await watched.agent.start()
+  await watched.saw('serving')
+  gate.saysNothingOfIt = true
+  const drained = watched.agent.drain()
+  await until('the gateway heard', () => gate.serves.length === 2)
+  t.same(gate.serves[1], [])
+  gate.take(2, 2)
+  for (let i = 1; i <= 2; i++) t.equal((await gate.answered(gate.visit())).status, '200', String(i))
+  await drained
+  t.equal(gate.peerDrains.length, 1)
+})
+
+t.test('with nothing under way it leaves at once, and within seconds where nobody hears it', async (t) => {
+  const gate = await startGate(t)
+  const [heard, cut] = [new Watched(t, gate.join, every(1)), new Watched(t, gate.join, every(1))]
+  for (const { agent } of [heard, cut]) await agent.start()
+  await heard.saw('serving')
+  await cut.saw('serving')
+  const began = performance.now()
+  await heard.agent.drain()
+  const atOnceMs = performance.now() - began
+  t.ok(atOnceMs < TAKEN_WAIT_MS, `${String(Math.round(atOnceMs))} ms`)
+  await gate.stop()
+  await cut.agent.drain()
+  t.equal(cut.agent.now.state, 'closed')
 })

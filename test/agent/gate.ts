@@ -60,6 +60,8 @@ export class Gate {
   controlStream: Stream | undefined
   /** It knows no session any more, as after a start. */
   forgets = false
+  /** It says of nothing that the agent says that it counts, as gateways did once. */
+  saysNothingOfIt = false
   /** Every session that begins ends at once. */
   breaks = false
   services: ServedService[] = [{ name: 'demo', hosts: ['demo.example'] }]
@@ -84,6 +86,11 @@ export class Gate {
 
   say(services: ServedService[]): void {
     this.controlStream!.write(encodeControl({ services }))
+  }
+
+  /** So much of what the agent says counts, and so many more streams than there were are on their way to it. */
+  take(taken: number, onTheirWay = 0): void {
+    this.controlStream!.write(encodeControl({ taken, opened: this.sessions.at(-1)!.openedCount + onTheirWay }))
   }
 
   cut(): void {
@@ -112,7 +119,7 @@ export async function startGate(t: Ends, options: { readonly policy?: Policy } =
       gate.sessions.push(session)
       if (gate.breaks) setImmediate(() => session.end(errors.gateway_leaving, 'at once'))
       session.events = {
-        onOpen: (opening, stream) => (opening.kind === StreamKind.control ? controlEvents(gate, opening, stream) : errors.refused),
+        onOpen: (opening, stream) => (opening.kind === StreamKind.control ? controlEvents(gate, session, opening, stream) : errors.refused),
         onPeerDrain: () => void gate.peerDrains.push(session),
         onDetached: () => undefined,
         onAttached: () => undefined,
@@ -145,8 +152,9 @@ export async function startGate(t: Ends, options: { readonly policy?: Policy } =
   return Object.assign(gate, { stop })
 }
 
-function controlEvents(gate: Gate, opening: Opening, stream: Stream): StreamEvents {
+function controlEvents(gate: Gate, session: Session, opening: Opening, stream: Stream): StreamEvents {
   const reader = new ControlReader()
+  let taken = 0
   gate.controlStream = stream
   stream.sendHead(NO_FIELDS, undefined, false)
   const take = (chunk: Uint8Array): void => {
@@ -154,6 +162,8 @@ function controlEvents(gate: Gate, opening: Opening, stream: Stream): StreamEven
     for (const message of reader.push(chunk)) if ('serves' in message) {
       gate.serves.push(message.serves)
       gate.says.push(message)
+      taken++
+      if (!gate.saysNothingOfIt) stream.write(encodeControl({ taken, opened: session.openedCount }))
     }
   }
   take(opening.body)

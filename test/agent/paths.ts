@@ -7,6 +7,7 @@ import { parseTarget } from '../../agent/target.ts'
 import { DIRECT } from '../../agent/way.ts'
 import { admit, type Attempts, type Gatekeeper } from '../../protocol/admit.ts'
 import type { Carrier } from '../../protocol/channel.ts'
+import { encodeControl } from '../../protocol/control.ts'
 import { AGENT_BUDGET_BYTES, GATEWAY_BUDGET_BYTES } from '../../protocol/limits.ts'
 import { createServerSetup, publicKey, ready, register } from '../../protocol/opaque.ts'
 import type { Session } from '../../protocol/session.ts'
@@ -136,6 +137,7 @@ export class Paths {
     const nothing = (): void => undefined
     const reader = new StatusReader()
     stream.sendHead(NO_FIELDS, undefined, false)
+    if (opening.kind === StreamKind.control) stream.write(encodeControl({ taken: 1, opened: 0 }))
     const onData = (chunk: Uint8Array): void => {
       stream.consumed(chunk.length)
       if (opening.kind === StreamKind.status) this.said.push(...reader.push(chunk))

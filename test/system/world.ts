@@ -1,6 +1,4 @@
 // All parts at once, real ones: an origin, the gateway's process, nginx, and the agent's process.
-import { existsSync, readFileSync } from 'node:fs'
-import path from 'node:path'
 import type { Test } from 'tap'
 import type http from 'node:http'
 import { freePort } from '../../dev/free-port.ts'
@@ -8,7 +6,6 @@ import { type AgentProcess, startAgent } from '../harness/agent.ts'
 import { type GatewayProcess, startGateway } from '../harness/gateway.ts'
 import { type Binary, type RunningNginx, startNginx } from '../harness/nginx.ts'
 import { type Origin, startOrigin } from '../harness/origin.ts'
-import { until } from '../harness/until.ts'
 import { HOST } from './visitor.ts'
 
 export interface World {
@@ -52,7 +49,5 @@ export async function startWorld(t: Test, options: WorldOptions = {}): Promise<W
   const nginx = await startNginx(t, { runDir: gateway.runDir, binary, server, http: `${options.http ?? ''} server { ${listen} ${site} }`, expected: options.expected ?? [] })
   const join = await gateway.addAgent('agent-1', 'demo', HOST, nginx.url)
   const agent = await startAgent(t, { join, target: options.target ?? origin.url, args: options.agentArguments ?? [] })
-  // The agent has logged in; what it serves reaches the gateway, and nginx, a moment later.
-  await until('the route is up', () => existsSync(path.join(gateway.runDir, 'routes', HOST)) && readFileSync(path.join(gateway.runDir, 'routes', HOST), 'latin1').startsWith('1 up'), { logs: gateway.logs })
   return { port: nginx.port, h2Port, join, origin, gateway, agent, nginx }
 }

@@ -1,0 +1,27 @@
+// The one way to leave a session: it gets nothing new, what is on its way to it is taken, what is under way ends, and only then does the session end.
+import type { Clock } from '../protocol/clock.ts'
+import type { Serving } from './serving.ts'
+
+/** How long exchanges under way may take. */
+export const DRAIN_MS = 30_000
+/** How long the last bytes may take to be acknowledged, where there is perhaps nobody to do so. */
+const LAST_BYTES_MS = 2_000
+/** How often it looks: no visitor notices, and once in a session's life. */
+const LOOK_MS = 20
+
+export async function leave(serving: Serving, clock: Clock): Promise<void> {
+  const began = clock.now()
+  serving.retire()
+  // What the gateway sent before it heard that is still to come: told of a drain at once, it would have to try that again, which it can not with a large body.
+  await lookUntil(() => serving.settled, began + DRAIN_MS, clock)
+  serving.session.drain()
+  const was = serving.idle
+  await lookUntil(() => serving.idle, began + DRAIN_MS, clock)
+  await lookUntil(() => serving.session.ended || serving.session.allArrived, (was ? began : clock.now()) + LAST_BYTES_MS, clock)
+  if (!serving.session.ended) serving.close()
+}
+
+/** Resolves when it is `enough`, or at `until` on the clock. */
+export async function lookUntil(enough: () => boolean, until: number, clock: Clock): Promise<void> {
+  while (!enough() && clock.now() < until) await new Promise<void>((resolve) => void clock.later(LOOK_MS, resolve))
+}
