@@ -8,7 +8,10 @@ export class ChannelProof {
 
   constructor(channelKey: Buffer, sessionId: Buffer, channelNumber: number) {
     this.key = channelKey
-    this.scope = Buffer.concat([Buffer.of(Direction.toGateway), sessionId, Buffer.alloc(4)])
+    // Of its own: a piece of a shared slab would keep all of that as long as the channel lives.
+    this.scope = Buffer.allocUnsafeSlow(1 + sessionId.length + 4)
+    this.scope[0] = Direction.toGateway
+    this.scope.set(sessionId, 1)
     this.scope.writeUInt32BE(channelNumber, 1 + sessionId.length)
   }
 
