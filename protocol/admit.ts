@@ -6,6 +6,7 @@ import { HANDSHAKE_MESSAGE_MAX_BYTES, LANES_MAX_COUNT, PROBES_MAX_COUNT } from '
 import {
   decodeBeat,
   decodeChannelOpen,
+  decodeClose,
   decodeHello,
   decodeProof,
   encodeBeat,
@@ -39,8 +40,8 @@ export interface Gatekeeper {
   onSession(session: Session, hello: Hello, carrier: Carrier): void
   /** One more channel of a session was taken. */
   onChannel(session: Session, carrier: Carrier): void
-  /** A channel ended before it belonged to a session. For the log. */
-  onRefused(carrier: Carrier, code: ErrorCode, detail: string): void
+  /** A channel ended before it belonged to a session. For log and history; `agentId` is whom its HELLO named, if there was one. */
+  onRefused(carrier: Carrier, code: ErrorCode, detail: string, agentId: string | undefined): void
 }
 
 /** One try to log in. */
@@ -62,6 +63,7 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, attempts: Attemp
   let step: 'first' | 'queue' | 'proof' | 'over' = 'first'
   let attempt: Attempt | undefined
   let hello: Hello
+  let agentId: string | undefined
   let record: string | null
   let opaqueState: string
   let firstTwo: Buffer[]
@@ -78,7 +80,7 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, attempts: Attemp
     over()
     carrier.send(encodeClose(code, code === errors.protocol_error ? detail : code.says))
     carrier.close()
-    gatekeeper.onRefused(carrier, code, detail)
+    gatekeeper.onRefused(carrier, code, detail, agentId)
   }
 
   let probes = 0
@@ -92,6 +94,7 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, attempts: Attemp
     // A copy: HELLO's buffer is the carrier's, and the transcript is needed two messages later.
     const kept = Buffer.from(message)
     hello = decodeHello(kept)
+    agentId = hello.agentId
     if (hello.versionMin > VERSION || hello.versionMax < VERSION) return refuse(errors.unsupported_version, `versions ${String(hello.versionMin)} to ${String(hello.versionMax)}`)
     step = 'queue'
     attempt = attempts.begin(carrier, hello.agentId, () => challenge(kept), () => refuse(errors.gateway_busy, `agent ${hello.agentId}: too many tries`))
@@ -110,6 +113,12 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, attempts: Attemp
     firstTwo = [kept, message]
     step = 'proof'
     carrier.send(message)
+  }
+
+  // The challenge tells an agent whether its secret is right, and one that is honest says so.
+  const takeClose = (message: Buffer): void => {
+    const { code } = decodeClose(message)
+    refuse(code === errors.unauthenticated ? code : errors.agent_lost, `agent ${hello.agentId}: gave up with ${code.name}`)
   }
 
   const takeProof = (message: Buffer): void => {
@@ -164,6 +173,7 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, attempts: Attemp
       else if (kind === Kind.hello && step === 'first') takeHello(message)
       else if (kind === Kind.channelOpen && step === 'first') takeChannelOpen(message)
       else if (kind === Kind.proof && step === 'proof') takeProof(message)
+      else if (kind === Kind.close && step !== 'first') takeClose(message)
       else throw new PosternError(errors.protocol_error, `a message of kind ${String(kind)} where none may come`)
     } catch (error) {
       const { code, detail } = blame(error)
@@ -175,7 +185,7 @@ export function admit(carrier: Carrier, gatekeeper: Gatekeeper, attempts: Attemp
     // A probe and no more: its agent had found a better way by then.
     const onlyAsked = step === 'first' && probes > 0
     over()
-    if (!onlyAsked) gatekeeper.onRefused(carrier, errors.agent_lost, `left during the handshake: ${reason}`)
+    if (!onlyAsked) gatekeeper.onRefused(carrier, errors.agent_lost, `left during the handshake: ${reason}`, agentId)
   }
 }
 

@@ -5,7 +5,7 @@ import { parentPort, workerData } from 'node:worker_threads'
 import { createServerSetup, ready } from '../protocol/opaque.ts'
 import type { FromWorker, ToWorker, WorkerStart } from './control.ts'
 import { type ControlApp, createControlApp } from './control-app.ts'
-import { entryOf, serviceEntryOf } from './control-desk.ts'
+import { entryOf, serviceEntryOf, stateOf } from './control-desk.ts'
 import { farFrom } from './control-live.ts'
 import { Problem } from './control-problem.ts'
 import { covers } from './control-services.ts'
@@ -14,6 +14,7 @@ import type { Batch } from './journal.ts'
 import type { Change } from './known.ts'
 import { listen } from './sockets.ts'
 import { Store } from './store.ts'
+import type { Happening } from './store-history.ts'
 
 const port = parentPort!
 const { stateDir, publicUrl, controlHosts, version, places } = workerData as WorkerStart
@@ -45,13 +46,20 @@ function ask(make: (id: number) => FromWorker): Promise<unknown> {
   })
 }
 
+/** Whether there is such an agent, and why it may not come in, is told to the operator alone: to whoever tries it is all the same. */
+function detailOf(store: Store, { kind, subject, detail }: Happening): Happening['detail'] {
+  if (kind !== 'agent_refused') return detail
+  const agent = store.agents.one(subject.slice('agents/'.length))
+  return { ...detail, state: agent === undefined ? 'unknown' : stateOf(agent, now()) }
+}
+
 /** Writes what happened on the hot path. A full disk was told of by then, and what it does not take is gone. */
 function write({ desk }: ControlApp, batch: Batch): void {
   // The batch is on the gateway's clock.
   const wall = now() - batch.now
   try {
     desk.write(() => {
-      for (const one of batch.happenings) desk.store.history.add({ ...one, at: Math.round(wall + one.at) })
+      for (const one of batch.happenings) desk.store.history.add({ ...one, at: Math.round(wall + one.at), detail: detailOf(desk.store, one) })
       if (batch.leftOut > 0) desk.store.history.add({ at: now(), kind: 'left_out', subject: 'history', who: 'gateway', detail: { count: batch.leftOut } })
       for (const one of batch.exchanges) desk.store.history.addExchange({ ...one, at: Math.round(wall + one.at) })
     })

@@ -30,8 +30,8 @@ export interface Witness {
   sessionDetached(member: Member, reason: string): void
   sessionResumed(member: Member, over: Carrier): void
   sessionEnded(member: Member, code: ErrorCode, detail: string): void
-  /** Somebody at `peer` did not become a session, nor a channel of one. */
-  refused(peer: string, code: ErrorCode, detail: string): void
+  /** Somebody at `peer` did not become a session, nor a channel of one; `agentId` is as whom it came, if it said so. */
+  refused(peer: string, code: ErrorCode, detail: string, agentId: string | undefined): void
 }
 
 export interface RegistryOptions {
@@ -144,8 +144,8 @@ export class Registry implements Gatekeeper, DirectoryListener {
     if (member !== undefined) this.options.witness.sessionResumed(member, carrier)
   }
 
-  onRefused(carrier: Carrier, code: ErrorCode, detail: string): void {
-    this.options.witness.refused(carrier.peer, code, detail)
+  onRefused(carrier: Carrier, code: ErrorCode, detail: string, agentId: string | undefined): void {
+    this.options.witness.refused(carrier.peer, code, detail, agentId)
   }
 
   // --- what sessions tell --------------------------------------------------------------------------------------------

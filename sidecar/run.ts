@@ -14,6 +14,7 @@ import type { Journal } from './journal.ts'
 import { Live } from './live.ts'
 import type { Log } from './log.ts'
 import type { Member } from './member.ts'
+import { RefusedAgents } from './refused-agents.ts'
 import { Registry, type Witness } from './registry.ts'
 import { Routes } from './routes.ts'
 import { groupId, type Settings } from './settings.ts'
@@ -59,7 +60,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
     lanes: settings.lanes_max_count,
     settings: { firstCredit: FIRST_CREDIT_BYTES, maxStreams: settings.streams_max_count },
     channels: CHANNEL_KINDS,
-    witness: witnessOf(log, control.journal),
+    witness: witnessOf(log, control.journal, new RefusedAgents(environment.clock, control.journal)),
   })
   const gateway = new Gateway({ environment, directory, registry, journal: control.journal, headTimeoutMs: settings.head_timeout_ms, agentWaitMs: settings.agent_wait_ms, drainMs: settings.drain_ms })
   const routes = new Routes({
@@ -106,7 +107,7 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   }
 }
 
-function witnessOf(log: Log, journal: Journal): Witness {
+function witnessOf(log: Log, journal: Journal, refusedAgents: RefusedAgents): Witness {
   const who = (member: Member): { agent: string; session: string; peer: string } => ({ agent: member.agentId, session: member.session.id, peer: member.peer })
   const happened = (kind: string, member: Member, detail: Readonly<Record<string, string>> = {}): void => {
     journal.happened(kind, `agents/${member.agentId}`, `agent ${member.agentId}`, { session: member.session.id, peer: member.peer, ...detail })
@@ -128,7 +129,10 @@ function witnessOf(log: Log, journal: Journal): Witness {
       log.info('session_ended', { ...who(member), code: code.name, detail })
       happened('session_ended', member, { code: code.name, detail })
     },
-    // Anybody can bring this about, without end: it is for the log, which counts.
-    refused: (peer, code, detail) => log.stranger('agent_refused', { peer, code: code.name, detail }),
+    // Anybody can bring this about, without end: both count.
+    refused: (peer, code, detail, agentId) => {
+      log.stranger('agent_refused', { peer, code: code.name, detail })
+      if (agentId !== undefined) refusedAgents.refused(peer, agentId, code)
+    },
   }
 }

@@ -47,7 +47,7 @@ export class Strangers {
         this.carriers.delete(carrier)
         gatekeeper.onChannel(session, carrier)
       },
-      onRefused: (carrier, code, detail) => gatekeeper.onRefused(carrier, code, detail),
+      onRefused: (carrier, code, detail, agentId) => gatekeeper.onRefused(carrier, code, detail, agentId),
     }
   }
 
