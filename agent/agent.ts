@@ -207,6 +207,7 @@ export class Agent {
   private begin(session: Session, winner: Winner): void {
     if (!this.become('serving')) return
     this.serve(session, winner, undefined)
+    this.renew()
   }
 
   /** `before`: the session that goes when this one serves. */
@@ -225,6 +226,7 @@ export class Agent {
         if (this.serving !== serving) return
         if (before !== undefined && !before.session.ended) return this.stay(before, agreedBefore)
         this.renewal.stop()
+        pushed.demands.sessionOver()
         // One that ends as soon as it began may do so each time: then the next is no quick try.
         if (livedMs >= YOUNG_MS) backoff.lost(livedMs)
         if (FINAL.has(code)) return this.refused({ code, detail })
@@ -240,7 +242,7 @@ export class Agent {
     this.leaving.delete(before)
     this.serving = before
     this.agreed = agreed
-    before.watchHealth()
+    before.watch()
     this.renew()
   }
 

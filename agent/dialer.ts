@@ -84,14 +84,14 @@ function connect(way: Way, place: Place, { track, found }: Progress, done: Done)
 }
 
 function upgradeToTls(socket: net.Socket, { host, alpn = HTTP, trust }: Pick<Place, 'host' | 'alpn' | 'trust'>, done: (error: Error | undefined, socket?: net.Socket) => void): net.Socket {
-  const own = trust === undefined ? {} : { ...(trust.ca === undefined ? {} : { ca: trust.ca }), ...trust.client }
+  const own = trust === undefined ? {} : { ...(trust.ca === undefined ? {} : { ca: trust.ca }), ...(trust.demands?.client ?? trust.client) }
   const secured = tls.connect({ socket, minVersion: 'TLSv1.2', ALPNProtocols: [...alpn], ...own, ...(net.isIP(host) === 0 ? { servername: host } : { host }) })
   const failed = (error: Error): void => done(error)
   secured.once('error', failed)
   secured.once('close', () => done(new Error('the connection was closed amid the TLS handshake')))
   secured.once('secureConnect', () => {
     secured.off('error', failed)
-    const fault = pinFault(trust, secured)
+    const fault = pinFault(trust, secured) ?? trust?.demands?.fault(secured)
     if (fault === undefined) return done(undefined, secured)
     secured.destroy()
     done(fault)

@@ -11,6 +11,7 @@ export type AgentEvent =
   | { readonly event: 'not_allowed'; readonly services: readonly string[] }
   | { readonly event: 'origin_unhealthy'; readonly name: string; readonly target: string; readonly reason: string }
   | { readonly event: 'origin_healthy'; readonly name: string; readonly target: string }
+  | { readonly event: 'setting_refused'; readonly what: string; readonly reason: string }
   | { readonly event: 'gateway_drains' }
   | { readonly event: 'draining'; readonly exchanges: number }
   | { readonly event: 'refused'; readonly code: string; readonly detail: string }

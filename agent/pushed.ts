@@ -2,6 +2,7 @@
 import type { PushedSettings, RefusedPush } from '../protocol/control.ts'
 import { LANES_MAX_COUNT } from '../protocol/limits.ts'
 import type { Candidate } from './candidates.ts'
+import { Demands } from './demands.ts'
 
 /** A setting as its user made it, and where. */
 export interface Own {
@@ -24,17 +25,23 @@ export interface Setting {
 const DEFAULTS = { channel: 'auto', connections: '1', policy: 'always' } as const
 
 export class Pushed {
+  readonly demands: Demands
   private readonly own: OwnSettings
   private readonly candidates: readonly Candidate[]
   private settings: PushedSettings = {}
+  private told: readonly RefusedPush[] = []
 
   constructor(own: OwnSettings, candidates: readonly Candidate[]) {
     this.own = own
-    this.candidates = candidates
+    const trust = candidates.find((candidate) => candidate.trust !== undefined)?.trust
+    const demands = new Demands({ own: trust, without: !candidates.some(({ gateway, pipe }) => pipe === undefined && /^(https|tls):/i.test(gateway)) })
+    this.demands = demands
+    this.candidates = candidates.map((candidate) => ({ ...candidate, trust: { pins: [], ...candidate.trust, demands } }))
   }
 
   take(settings: PushedSettings): void {
     this.settings = settings
+    this.demands.take(settings.tls)
   }
 
   /** Channels to wish for at once. */
@@ -54,7 +61,7 @@ export class Pushed {
 
   get refused(): RefusedPush[] {
     const { own, settings, candidates } = this
-    const refused: RefusedPush[] = []
+    const refused = this.demands.refused
     if (settings.connections !== undefined && own.connections !== undefined) refused.push({ what: 'connections', reason: by(own.connections) })
     const kinds = settings.channels
     if (kinds === undefined) return refused
@@ -63,18 +70,27 @@ export class Pushed {
     return refused
   }
 
+  /** Of what is refused, that which is news since this was asked last. */
+  news(): RefusedPush[] {
+    const { refused, told } = this
+    this.told = refused
+    return refused.filter(({ what, reason }) => !told.some((one) => one.what === what && one.reason === reason))
+  }
+
   /** Every setting that there is a value for, and who has the say. */
   get list(): Setting[] {
     const taken = this.refused.some(({ what }) => what === 'channels') ? undefined : this.settings.channels
     const pushed = { channel: taken?.join(', '), connections: this.settings.connections?.toString() }
     const all = { ...DEFAULTS, ...Object.fromEntries(Object.entries(pushed).filter(([, value]) => value !== undefined)) } as Record<string, string>
     for (const [name, { value }] of Object.entries(this.own)) all[name] = value
-    return Object.entries(all).map(([name, value]) => {
+    const tls = this.demands.list.map(([name, value]): Setting => ({ name, value, source: 'gateway', refused: this.refused.find(({ what }) => what === name)?.reason ?? null }))
+    const others = Object.entries(all).map(([name, value]): Setting => {
       const own = (this.own as Partial<Record<string, Own>>)[name]
       const refused = this.refused.find(({ what }) => what === name || what === `${name}s`)?.reason ?? null
       const follows = own === undefined && refused === null && pushed[name as keyof typeof pushed] !== undefined
       return { name, value, source: own?.source ?? (follows ? 'gateway' : 'default'), refused }
     })
+    return [...others, ...tls]
   }
 }
 

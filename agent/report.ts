@@ -63,6 +63,8 @@ function words(reported: Reported): string[] {
       return [`${reported.name} is not well, and gets no requests: ${reported.target}: ${reported.reason}`]
     case 'origin_healthy':
       return [`${reported.name} is well again: ${reported.target}`]
+    case 'setting_refused':
+      return [`not as the gateway has set it: ${reported.what}: ${reported.reason}`]
     case 'gateway_drains':
       return ['the gateway is leaving service']
     case 'draining':

@@ -58,12 +58,14 @@ export class Serving {
       onPeerDrain: () => options.onEvent({ event: 'gateway_drains' }),
       onEnd: (code, detail) => this.ended(code, detail),
     }
+    if (session.terms.settings !== undefined) options.pushed.take(session.terms.settings)
     // Too many services for the terms come later: until then those that an older session knows are served.
     if (session.terms.services.length > 0 || !options.renews) options.offering.allow(session.terms.services)
     const uuid = (): string => environment.random(16).toString('hex')
     this.control = new AgentControl(session, uuid(), this.says, () => this.wasTaken(), (said) => this.heard(said))
-    this.watchHealth()
+    this.watch()
     this.status = new AgentStatus(session, uuid(), () => this.said)
+    this.tellRefused()
   }
 
   get ageMs(): number {
@@ -84,11 +86,15 @@ export class Serving {
     return this.session.ended || this.session.streamCount <= (this.status.open ? 2 : 1)
   }
 
-  /** Says from now on how its origins are: one session of an agent does, the one that serves. */
-  watchHealth(): void {
+  /** Says from now on how its origins are, and what the gateway's end shows: one session of an agent does, the one that serves. */
+  watch(): void {
     this.options.offering.onHealth = () => {
       this.control.say(this.says)
       this.tellHealth()
+    }
+    this.options.pushed.demands.onChange = () => {
+      this.control.say(this.says)
+      this.tellRefused()
     }
   }
 
@@ -143,7 +149,12 @@ export class Serving {
     else pushed.take(said.settings)
     this.control.say(this.says)
     this.tell()
+    this.tellRefused()
     if ('settings' in said) onSettings()
+  }
+
+  private tellRefused(): void {
+    for (const refused of this.options.pushed.news()) this.options.onEvent({ event: 'setting_refused', ...refused })
   }
 
   private tellHealth(): void {

@@ -14,10 +14,11 @@ export interface StatusDocument extends AgentState {
 }
 
 export function statusLines(document: StatusDocument): string[] {
-  const { agent, pid, gateway, state, session, since, services, exchanges, channels } = document
+  const { agent, pid, gateway, state, session, since, services, exchanges, channels, settings } = document
   const lines = [`${agent} (process ${String(pid)}) at ${gateway}: ${session === null ? state : `session ${session} since ${String(since)}`}`]
   if (session !== null) lines.push(`  ${String(exchanges)} ${exchanges === 1 ? 'request' : 'requests'} under way`)
   for (const { name, hosts, target } of services) lines.push(`  ${hosts.length > 0 ? hosts.join(', ') : name} → ${target}`)
+  for (const { name, refused } of settings) if (refused !== null) lines.push(`  not as the gateway has set it: ${name}: ${refused}`)
   const rows = channels.map(({ kind, way, round_trip_ms, age_ms, lanes }) => [kind, way, round_trip_ms === null ? '-' : `${round_trip_ms.toFixed(0)} ms`, ageText(age_ms), lanes.join(' ')])
   if (rows.length > 0) lines.push(...table(['KIND', 'WAY', 'ROUND TRIP', 'AGE', 'LANES'], rows).map((line) => `  ${line}`))
   else if (session !== null) lines.push('  no channel at the moment')

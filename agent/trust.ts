@@ -2,6 +2,7 @@
 import { createHash, X509Certificate } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import tls from 'node:tls'
+import type { Demands } from './demands.ts'
 import { SettingsError } from './settings.ts'
 
 export interface Trust {
@@ -10,6 +11,8 @@ export interface Trust {
   /** SHA-256 of public keys, base64: the certificate must be right and have one of these. */
   readonly pins: readonly string[]
   readonly client?: { readonly cert: string; readonly key: string } | undefined
+  /** What the gateway asks besides. */
+  readonly demands?: Demands | undefined
 }
 
 /** What a user says of it: paths of PEM files, and pins with commas between them. */
@@ -54,10 +57,16 @@ function readPem(name: string, path: string): string {
 }
 
 function readPin(text: string): string {
+  const pin = pinFrom(text)
+  if (pin === undefined) throw new SettingsError('pin: it should be the SHA-256 of the public key, in base64 or in hexadecimal')
+  return pin
+}
+
+/** In base64; undefined if it is no pin. */
+export function pinFrom(text: string): string | undefined {
   const bare = text.trim().replace(/^sha256[/:]/i, '')
   if (HEX_PIN.test(bare)) return Buffer.from(bare, 'hex').toString('base64')
-  if (BASE64_PIN.test(bare)) return bare
-  throw new SettingsError('pin: it should be the SHA-256 of the public key, in base64 or in hexadecimal')
+  return BASE64_PIN.test(bare) ? bare : undefined
 }
 
 /** The pin of a certificate's key. */

@@ -6,7 +6,7 @@ import { encodeLine, JsonLines } from './json-lines.ts'
 export const CONTROL_LINE_MAX_BYTES = 262_144
 /** Reasons are for people: whoever serves thousands of services reads of so many. */
 export const REFUSED_MAX_COUNT = 256
-const REASON_MAX_CHARACTERS = 300
+export const REASON_MAX_CHARACTERS = 300
 
 /** How an agent finds out whether an origin is well. */
 export interface HealthCheck {
@@ -34,10 +34,26 @@ export interface RefusedPush {
   readonly reason: string
 }
 
+/** What a gateway asks of TLS beside what the agent asks itself, and a certificate for it to show. */
+export interface PushedTls {
+  /** PEM: one of these is to have signed the gateway's certificate. */
+  readonly ca?: string | undefined
+  /** The gateway's certificate is to be good for this name too. */
+  readonly server_name?: string | undefined
+  /** SHA-256 of public keys, base64 or hexadecimal: the agent says if the gateway's is none of them. */
+  readonly pins?: readonly string[] | undefined
+  /** `1.2` or `1.3`. */
+  readonly min_version?: string | undefined
+  /** PEM; these two go together. */
+  readonly client_cert?: string | undefined
+  readonly client_key?: string | undefined
+}
+
 /** What a gateway asks of an agent's ways; those that the agent decides itself it keeps. */
 export interface PushedSettings {
   readonly channels?: readonly string[] | undefined
   readonly connections?: number | undefined
+  readonly tls?: PushedTls | undefined
 }
 
 /** Agent: which services it serves from now on, which of their origins are not well, and what of the gateway's word it does not take. */
@@ -107,7 +123,13 @@ const isRefused = (value: unknown): value is RefusedPush => {
   return isObject(value) && typeof value.what === 'string' && typeof value.reason === 'string' && value.what.length <= REASON_MAX_CHARACTERS && value.reason.length <= REASON_MAX_CHARACTERS
 }
 
-const isSettings = (value: unknown): value is PushedSettings => isObject(value) && (value.channels === undefined || isStrings(value.channels)) && isCount(value.connections)
+const isTls = (value: unknown): value is PushedTls => {
+  return isObject(value) && (value.pins === undefined || isStrings(value.pins)) && [value.ca, value.server_name, value.min_version, value.client_cert, value.client_key].every(isTextOrNone)
+}
+
+export const isSettings = (value: unknown): value is PushedSettings => {
+  return isObject(value) && (value.channels === undefined || isStrings(value.channels)) && isCount(value.connections) && (value.tls === undefined || isTls(value.tls))
+}
 
 /** The path goes into a request line as it is. */
 const isHealth = (value: unknown): value is HealthCheck => {

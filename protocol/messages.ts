@@ -1,6 +1,6 @@
 // The messages of a channel: what each is made of, written and read (SPEC §2, §3, §5).
 import { createHmac, timingSafeEqual } from 'node:crypto'
-import { isService } from './control.ts'
+import { isService, isSettings, type PushedSettings } from './control.ts'
 import { type ErrorCode, errorByNumber, errors, PosternError } from './errors.ts'
 import { AGENT_ID_MAX_BYTES, LANES_MAX_COUNT } from './limits.ts'
 import { Reader } from './reader.ts'
@@ -71,6 +71,8 @@ export interface Terms {
   readonly dead_after_ms: number
   readonly grace_ms: number
   readonly channels: readonly string[]
+  /** What is set for the agent, as the control stream says it (SPEC §10.1); a gateway need not say it here. */
+  readonly settings?: PushedSettings | undefined
 }
 
 export interface Welcome {
@@ -190,11 +192,11 @@ export function decodeWelcomeInside(inside: Buffer): Welcome {
   return { sessionId, lanes, policy, settings, terms: readTerms(reader.utf8(reader.left)) }
 }
 
-// Of the members only `services` is needed as it is; the times are held to bounds where they are used.
+// Of the members only `services` and `settings` are needed as they are; the times are held to bounds where they are used.
 function readTerms(text: string): Terms {
   try {
     const terms = JSON.parse(text) as Terms
-    if (Array.isArray(terms.services) && terms.services.every(isService)) return terms
+    if (Array.isArray(terms.services) && terms.services.every(isService) && (terms.settings === undefined || isSettings(terms.settings))) return terms
   } catch {
     // No JSON, or null: no terms either.
   }

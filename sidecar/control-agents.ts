@@ -8,6 +8,7 @@ import { agent as agentSchema, agentChange, agentCreate, agentId, agentRotate, t
 import { record } from './schema-parts.ts'
 import { isGatewayUrl } from './settings.ts'
 import { settingFaults } from './control-settings.ts'
+import { withKey, withoutKey } from './control-tls.ts'
 import type { StoredAgent } from './store-agents.ts'
 
 /** 256 bits: nobody chooses or guesses it. */
@@ -20,7 +21,8 @@ export function agentOperations(desk: Desk): Operation[] {
   const { store, options } = desk
   // The record proves the secret: it is nobody's to see.
   const shown = ({ id, services, labels, settings, disabled, expiresAt, createdAt, rotatedAt, ...rest }: StoredAgent): AgentShown => ({
-    id, services, labels, settings, disabled, expires_at: moment(expiresAt), state: stateOf({ id, services, labels, settings, disabled, expiresAt, createdAt, rotatedAt, ...rest }, desk.now()),
+    id, services, labels, settings: withoutKey(settings), disabled, expires_at: moment(expiresAt),
+    state: stateOf({ id, services, labels, settings, disabled, expiresAt, createdAt, rotatedAt, ...rest }, desk.now()),
     created_at: moment(createdAt), rotated_at: moment(rotatedAt),
   })
   const find = (id: string): StoredAgent => known(store.agents.one(id), `agent ${id}`)
@@ -62,7 +64,7 @@ export function agentOperations(desk: Desk): Operation[] {
         const made = secretFor(id, at)
         const fresh = { id, record: made.record, services: [], labels: [], settings: {}, disabled: false, revoked: false, expiresAt: null, createdAt: desk.now(), rotatedAt: null }
         const agent = checked(changed(fresh, body))
-        desk.change(asked.who, { kind: 'agent_created', subject: `agents/${id}`, detail: { ...body } }, () => {
+        desk.change(asked.who, { kind: 'agent_created', subject: `agents/${id}`, detail: told(body) }, () => {
           store.agents.put(agent)
           remember()
         })
@@ -81,7 +83,7 @@ export function agentOperations(desk: Desk): Operation[] {
         const before = find(id)
         checkMatch(request, shown(before), 'must')
         const agent = checked(changed(before, body))
-        desk.change(who, { kind: 'agent_changed', subject: `agents/${id}`, detail: { ...body } }, () => store.agents.put(agent))
+        desk.change(who, { kind: 'agent_changed', subject: `agents/${id}`, detail: told(body) }, () => store.agents.put(agent))
         await desk.publishAgent(id, agent)
         return tagged(agent)
       },
@@ -126,8 +128,11 @@ export function agentOperations(desk: Desk): Operation[] {
 
 type Fields = Partial<Pick<AgentShown, 'services' | 'labels' | 'settings' | 'disabled' | 'expires_at'>>
 
+/** What was said, as the history may keep it. */
+const told = (body: Fields): Record<string, unknown> => ({ ...body, ...(body.settings === undefined ? {} : { settings: withoutKey(body.settings) }) })
+
 function changed(agent: StoredAgent, { services = agent.services, labels = agent.labels, settings = agent.settings, disabled = agent.disabled, expires_at }: Fields): StoredAgent {
   const expiresAt = expires_at === undefined ? agent.expiresAt : expires_at === null ? null : Date.parse(expires_at)
   // As the store gives them back: what is shown, and its ETag, do not depend on the order in which they were said.
-  return { ...agent, services: [...services].sort(), labels, settings, disabled, expiresAt }
+  return { ...agent, services: [...services].sort(), labels, settings: withKey(settings, agent.settings), disabled, expiresAt }
 }

@@ -27,6 +27,28 @@ const labels = (description: string) => list(text({ pattern: LABEL, maxLength: 6
 // The names alone: the ways in are the main thread's.
 const KINDS = ['websocket', 'http2', 'tcp', 'sse', 'long-poll', 'pipe'] as const satisfies typeof CHANNEL_KINDS
 
+/** What a few authorities need, and a chain. */
+const CERTIFICATES_MAX_CHARACTERS = 12_288
+const CERTIFICATE_MAX_CHARACTERS = 8_192
+const KEY_MAX_CHARACTERS = 6_144
+const PINS_MAX_COUNT = 16
+const LABEL_OF_NAME = '[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?'
+const SERVER_NAME = `^${LABEL_OF_NAME}(?:\\.${LABEL_OF_NAME})*$`
+const PIN = '^(?:[A-Za-z0-9+/]{43}=|[0-9a-fA-F]{64})$'
+const PRIVATE_KEY = '^(?:kept|\\s*-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[^-]+-----END [A-Z0-9 ]*PRIVATE KEY-----\\s*)$'
+const CERTIFICATES = '^\\s*-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----'
+
+const tls = named('Tls', record({}, {
+  ca: text({ pattern: CERTIFICATES, maxLength: CERTIFICATES_MAX_CHARACTERS, description: 'PEM: one of these is to have signed the gateway’s certificate, besides what the agent asks itself' }),
+  server_name: text({ pattern: SERVER_NAME, maxLength: 253, description: 'the gateway’s certificate is to be good for this name too' }),
+  pins: list(text({ pattern: PIN, maxLength: 64 }), {
+    minItems: 1, maxItems: PINS_MAX_COUNT, uniqueItems: true, description: 'SHA-256 of public keys, base64 or hex: agents report another one, and go on',
+  }),
+  min_version: choice(['1.2', '1.3'], { description: 'of TLS' }),
+  client_cert: text({ pattern: CERTIFICATES, maxLength: CERTIFICATE_MAX_CHARACTERS, description: 'PEM: what an agent shows that has no certificate of its own' }),
+  client_key: text({ pattern: PRIVATE_KEY, maxLength: KEY_MAX_CHARACTERS, description: 'PEM, its key. Shown as kept; kept leaves the one that there is' }),
+}))
+
 export const settings = named('Settings', record({}, {
   channels: list(choice(KINDS), { uniqueItems: true, minItems: 1, description: 'the kinds of channels on offer' }),
   connections: whole(1, LANES_MAX_COUNT, 'channels that an agent keeps at once'),
@@ -36,6 +58,7 @@ export const settings = named('Settings', record({}, {
   encryption: choice(['always', 'never'], { description: 'payload between agent and gateway is sealed: always, or never (the agent must say so too)' }),
   streams_max_count: whole(1, STREAMS_MAX_COUNT, 'streams that an agent may open at once'),
   first_credit_bytes: whole(16_384, 6_291_456, 'what may be sent on a new stream before its reader says more'),
+  tls,
 }))
 
 const agentFields = {

@@ -4,6 +4,7 @@ import { apply, exported } from './apply.ts'
 import type { Command, CommandName, Given } from './command.ts'
 import type { Control, Reply } from './control-client.ts'
 import type { AgentShown, ExchangeShown, HistoryShown, RouteShown, ServiceShown, SessionShown, TokenShown } from './control-schemas.ts'
+import { withoutKeys } from './control-tls.ts'
 import { SettingsError } from './settings.ts'
 import { json, list, moment, need, size, table } from './told.ts'
 
@@ -130,7 +131,7 @@ const DOES: Readonly<Record<Managing, Do>> = {
 export const isManaging = (name: CommandName): name is Managing => Object.hasOwn(DOES, name)
 
 /** Does it, and returns what is to be printed. */
-export const manage = (name: Managing, command: Command, control: Control): Promise<string> => DOES[name](control, command)
+export const manage = async (name: Managing, command: Command, control: Control): Promise<string> => withoutKeys(await DOES[name](control, command))
 
 type Call = Control['call']
 

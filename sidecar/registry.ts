@@ -10,7 +10,7 @@ import type { Session } from '../protocol/session.ts'
 import { type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
 import type { AgentEntry, Directory, DirectoryListener, ServiceEntry } from './directory.ts'
 import { Member } from './member.ts'
-import { offer } from './offer.ts'
+import { offer, pushedOf } from './offer.ts'
 import { Serving } from './serving.ts'
 import { Workers } from './workers.ts'
 
@@ -197,8 +197,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
 
   private tell(member: Member, agent: AgentEntry): void {
     member.push({ services: this.allowed(agent) })
-    const { channels, connections } = agent.settings ?? {}
-    member.push({ settings: { channels, connections } })
+    member.push({ settings: pushedOf(agent.settings ?? {}) })
   }
 
   private allowed(agent: AgentEntry): ServedService[] {

@@ -65,6 +65,7 @@ const WELCOME = {
   settings: SETTINGS,
   terms: { services: [{ name: 'demo', hosts: ['demo.localhost'] }], heartbeat_ms: 10_000, dead_after_ms: 25_000, grace_ms: 30_000, channels: ['websocket'] },
 }
+const SET = { channels: ['websocket', 'sse'], connections: 2, tls: { server_name: 'edge.example', min_version: '1.3', pins: ['11'.repeat(32)] } }
 const HELLO = { versionMin: 1, versionMax: 1, features: 0, agentId: 'agent-1', instance: hex('f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff'), policies: ['always', 'never'] as const, lanes: 4, settings: SETTINGS, ke1: hex('aabbcc') }
 const SECRET = hex('11'.repeat(32))
 const SCOPE: MacScope = { channelKey: channelKey(SECRET), direction: Direction.toGateway, sessionId: WELCOME.sessionId, channelNumber: 3 }
@@ -78,6 +79,7 @@ const messages: Record<string, { encode: () => Buffer; decode: (message: Buffer)
   CHALLENGE: { encode: () => encodeChallenge(1, 0, hex('0102')), decode: decodeChallenge, closed: true },
   PROOF: { encode: () => encodeProof(hex('0304')), decode: decodeProof, closed: true },
   'inside of WELCOME': { encode: () => encodeWelcomeInside(WELCOME), decode: decodeWelcomeInside, closed: false },
+  'inside of WELCOME, with what is set': { encode: () => encodeWelcomeInside({ ...WELCOME, terms: { ...WELCOME.terms, settings: SET } }), decode: decodeWelcomeInside, closed: false },
   CHANNEL_OPEN: { encode: () => encodeChannelOpen(SCOPE, MARKS), decode: decodeChannelOpen, closed: true },
   CHANNEL_OPENED: { encode: () => encodeLanes(Kind.channelOpened, { ...SCOPE, direction: Direction.toAgent }, MARKS), decode: decodeLanes, closed: true },
   ATTACH: { encode: () => encodeLanes(Kind.attach, SCOPE, MARKS), decode: decodeLanes, closed: true },

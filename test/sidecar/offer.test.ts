@@ -21,7 +21,7 @@ t.test('where nothing is set the gateway’s own counts', (t) => {
     policy: 'always',
     lanes: 4,
     settings: OWN.settings,
-    terms: { services: [], heartbeat_ms: 10_000, dead_after_ms: 25_000, grace_ms: 30_000, channels: ['websocket', 'sse', 'tcp'] },
+    terms: { services: [], heartbeat_ms: 10_000, dead_after_ms: 25_000, grace_ms: 30_000, channels: ['websocket', 'sse', 'tcp'], settings: { channels: undefined, connections: undefined, tls: undefined } },
   })
   t.end()
 })
@@ -32,7 +32,7 @@ t.test('what is set counts', (t) => {
     policy: 'never',
     lanes: 4,
     settings: { firstCredit: 16_384, maxStreams: 7 },
-    terms: { services: [], heartbeat_ms: 500, dead_after_ms: 2_000, grace_ms: 0, channels: ['sse'] },
+    terms: { services: [], heartbeat_ms: 500, dead_after_ms: 2_000, grace_ms: 0, channels: ['sse'], settings: { channels: ['sse', 'pipe'], connections: undefined, tls: undefined } },
   })
   t.equal(offer({ policies: ['always'] }, OWN, set, []).policy, 'always', 'who takes nothing unsealed is let in all the same')
   t.equal(offer(BOTH, { ...OWN, policy: 'never' }, { encryption: 'always' }, []).policy, 'always')
