@@ -1,7 +1,8 @@
 // The channels of a session: one for each of its lanes, by the best way there is; what is lost, stalled, asked to leave or bettered is replaced while it serves.
 import type { Carrier } from '../protocol/channel.ts'
 import { errors } from '../protocol/errors.ts'
-import type { Refusal, Session, SessionEvents } from '../protocol/session.ts'
+import type { Refusal, Session } from '../protocol/session.ts'
+import type { SessionEvents } from '../protocol/session-events.ts'
 import type { ChannelSaid } from '../protocol/status.ts'
 import type { Backoff } from './backoff.ts'
 import { type Candidate, candidateText, wayName } from './candidates.ts'

@@ -28,7 +28,7 @@ export const INLINE_BODY_MAX_BYTES = 4_096
 
 export const STREAMS_MAX_COUNT = 4_096
 export const LANES_MAX_COUNT = 16
-/** Channels of a session at once: each lane's, and one more for each while it moves. */
+/** Channels of a session at once: each lane's, and one more for each while it moves. The oldest without a lane makes room for one more. */
 export const CHANNELS_MAX_COUNT = 2 * LANES_MAX_COUNT
 export const STREAM_ID_MAX = 2 ** 53 - 1
 

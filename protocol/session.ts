@@ -25,29 +25,10 @@ import {
 } from './messages.ts'
 import { Reader } from './reader.ts'
 import { channelKey, LaneSeal } from './seal.ts'
+import { type SessionEvents, SILENT } from './session-events.ts'
 import type { Opening, Stream, StreamEvents } from './stream.ts'
 import { Traffic, type TrafficOwner } from './traffic.ts'
 import { Volume } from './volume.ts'
-
-/** What a session tells its owner. */
-export interface SessionEvents {
-  /** The peer opened a stream: return what it is to be told, or a code to refuse it with (RESET, not begun). */
-  onOpen(opening: Opening, stream: Stream): StreamEvents | ErrorCode
-  /** The peer takes no new streams of ours any more (DRAIN). */
-  onPeerDrain(): void
-  /** The last channel is gone; another may come within the grace. */
-  onDetached(reason: string): void
-  /** A channel carries the session again. */
-  onAttached(): void
-  /** A channel of the session is gone; others may be there still. */
-  onChannelLost(carrier: Carrier, reason: string): void
-  /** Agent: nothing comes over this channel any more, though something should. Its lanes want another; it may live all the same. */
-  onStalled(carrier: Carrier): void
-  /** The gateway asks for another channel instead of this one (MOVE). */
-  onMove(code: ErrorCode, carrier: Carrier): void
-  /** Over, once. Every stream had its onReset before. */
-  onEnd(code: ErrorCode, detail: string): void
-}
 
 /** Why something was refused, and the peer's words for it. */
 export interface Refusal {
@@ -316,10 +297,10 @@ export class Session implements ChannelOwner, TrafficOwner {
     if (this.ended || !checkMac(scope, message)) return { code: errors.unknown_session, detail: 'no such session, or not its agent' }
     // Overtaken by a later one, or said again by somebody who listened: the session is none the worse.
     if (channelNumber <= this.lastChannel) return { code: errors.stale_attach, detail: `channel ${String(channelNumber)} after ${String(this.lastChannel)}` }
-    if (this.channels.size >= CHANNELS_MAX_COUNT) return { code: errors.gateway_busy, detail: 'the session has too many channels' }
     const refusal = this.checkMarks(marks)
     if (refusal !== undefined) return refusal
     this.lastChannel = channelNumber
+    if (this.channels.size >= CHANNELS_MAX_COUNT) this.makeRoom(marks)
     const channel = this.channelOver(carrier, channelNumber)
     try {
       this.welcomeChannel(channel)
@@ -329,6 +310,14 @@ export class Session implements ChannelOwner, TrafficOwner {
       this.channelBroken(channel, error)
     }
     return undefined
+  }
+
+  // Of channels that were cut in silence the gateway hears nothing for long, while the agent opens one after the other: the oldest that is left without a lane
+  // goes. There is one, for there are more channels than lanes.
+  private makeRoom(marks: readonly LaneMark[]): void {
+    const stays = this.traffic.filter(({ lane }) => !marks.some((mark) => mark.lane === lane.id))
+    const oldest = [...this.channels].find((channel) => !stays.some(({ lane }) => lane.ridesOn(channel)))
+    oldest?.giveUp(errors.channel_silent, 'a newer channel has its place')
   }
 
   private channelOver(carrier: Carrier, number: number): Channel {
@@ -495,13 +484,3 @@ function answers(marks: readonly LaneMark[], asked: readonly LaneMark[]): boolea
 }
 
 const nothing = (): void => undefined
-const SILENT: SessionEvents = {
-  onOpen: () => errors.refused,
-  onPeerDrain: nothing,
-  onDetached: nothing,
-  onAttached: nothing,
-  onChannelLost: nothing,
-  onStalled: nothing,
-  onMove: nothing,
-  onEnd: nothing,
-}

@@ -5,7 +5,7 @@ import { type IncomingHttpHeaders, type IncomingMessage, request } from 'node:ht
 import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { createServerSetup, ready } from '../protocol/opaque.ts'
-import type { Settings } from './settings.ts'
+import { keptOf, type Settings } from './settings.ts'
 
 /** What a resource answered. */
 export interface Reply {
@@ -90,6 +90,7 @@ async function withStore<T>(settings: Settings, version: string, use: (control: 
     publicUrl: settings.public_url,
     controlHosts: settings.control_hosts,
     version,
+    kept: keptOf(settings),
     // The time of day: whoever runs a command reads it once.
     now: Date.now,
     random: (bytes) => randomBytes(bytes),

@@ -11,6 +11,7 @@ import type { AgentEntry, ServiceEntry } from './directory.ts'
 import type { Change } from './known.ts'
 import { isUnwritable, type Store } from './store.ts'
 import type { StoredAgent } from './store-agents.ts'
+import type { Kept } from './store-history.ts'
 import type { StoredService } from './store-services.ts'
 
 export interface DeskOptions {
@@ -20,6 +21,8 @@ export interface DeskOptions {
   readonly version: string
   /** Hostnames that the control server is served on: no service has one of them. */
   readonly controlHosts: readonly string[]
+  /** How much history there is to be. */
+  readonly kept: Kept
   /** Milliseconds since 1970. */
   now(): number
   /** So many random bytes. */
@@ -144,7 +147,7 @@ export class Desk {
   /** Forgets some of what is old. True: there may be more of it. */
   forget(): boolean {
     this.store.tokens.forgetCreations(this.now() - CREATIONS_KEPT_MS)
-    return this.store.history.forget(this.now())
+    return this.store.history.forget(this.now(), this.options.kept)
   }
 }
 

@@ -17,7 +17,7 @@ import { Store } from './store.ts'
 import type { Happening } from './store-history.ts'
 
 const port = parentPort!
-const { stateDir, publicUrl, controlHosts, version, places } = workerData as WorkerStart
+const { stateDir, publicUrl, controlHosts, version, kept, places } = workerData as WorkerStart
 
 const say = (message: FromWorker): void => port.postMessage(message)
 
@@ -28,8 +28,8 @@ const now = Date.now
 const CLOSE_MS = 2_000
 /** How soon an agent whose time is over is out. */
 const EXPIRE_MS = 1_000
-/** Old history is looked for this often, and a little of it deleted at a time with room between for whoever asks. */
-const FORGET_MS = 60_000
+/** What is too old or too much is looked for this often, and a little of it deleted at a time with room between for whoever asks. */
+const FORGET_MS = 5_000
 const FORGET_PAUSE_MS = 50
 
 const onFault = (error: Error): void => say({ kind: 'fault', detail: error.stack ?? error.message })
@@ -103,6 +103,7 @@ async function start(): Promise<void> {
     publicUrl,
     controlHosts,
     version,
+    kept,
     now,
     random: (bytes) => randomBytes(bytes),
     publish: async (change: Change) => void (await ask((id) => ({ kind: 'change', id, change }))),

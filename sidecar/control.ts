@@ -7,6 +7,7 @@ import type { AgentEntry, ServiceEntry } from './directory.ts'
 import { type Batch, Journal } from './journal.ts'
 import { type Change, Known } from './known.ts'
 import type { SocketPlaces } from './sockets.ts'
+import type { Kept } from './store-history.ts'
 
 /** What the worker is started with. */
 export interface WorkerStart {
@@ -14,6 +15,7 @@ export interface WorkerStart {
   readonly publicUrl: string | undefined
   readonly controlHosts: readonly string[]
   readonly version: string
+  readonly kept: Kept
   readonly places: SocketPlaces
 }
 

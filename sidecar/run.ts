@@ -17,7 +17,7 @@ import type { Member } from './member.ts'
 import { RefusedAgents } from './refused-agents.ts'
 import { Registry, type Witness } from './registry.ts'
 import { Routes } from './routes.ts'
-import { groupId, type Settings } from './settings.ts'
+import { groupId, keptOf, type Settings } from './settings.ts'
 import { type InheritedName, listen, type SocketPlaces } from './sockets.ts'
 
 export interface RunOptions {
@@ -45,7 +45,8 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   const places: SocketPlaces = { runDir: settings.run_dir, fds: options.fds, groupId: group }
   const times = { heartbeatMs: settings.heartbeat_ms, deadAfterMs: settings.dead_after_ms, graceMs: settings.grace_ms, handshakeMs: settings.handshake_ms }
   const environment = processEnvironment(times, settings.budget_bytes)
-  const control = await Control.open({ stateDir: settings.state_dir, publicUrl: settings.public_url, controlHosts: settings.control_hosts, version: options.version, places }, environment.clock, {
+  const start = { stateDir: settings.state_dir, publicUrl: settings.public_url, controlHosts: settings.control_hosts, version: options.version, kept: keptOf(settings), places }
+  const control = await Control.open(start, environment.clock, {
     onDied: (error) => options.onFatal(error),
     onTrouble: (detail) => (detail === undefined ? log.info('store_written_again') : log.error('store_not_written', { detail })),
     onFault: (detail) => log.error('control_fault', { detail }),

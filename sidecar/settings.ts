@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { parse, YAMLParseError } from 'yaml'
 import { GATEWAY_BUDGET_BYTES, STREAMS_MAX_COUNT } from '../protocol/limits.ts'
 import type { Policy } from '../protocol/messages.ts'
+import type { Kept } from './store-history.ts'
 
 /** Said wrong by whoever started the gateway: exit code 2. */
 export class SettingsError extends Error {
@@ -107,6 +108,10 @@ export const SETTINGS = {
   budget_bytes: whole(GATEWAY_BUDGET_BYTES, 'memory that windows and held bodies may use together', 1_048_576, 2 ** 40),
   lanes_max_count: whole(4, 'lanes that a session may have', 1, 16),
   streams_max_count: whole(STREAMS_MAX_COUNT, 'streams that an agent may open at once', 1, STREAMS_MAX_COUNT),
+  history_kept_days: whole(90, 'the history is kept so long', 1, 3_650),
+  history_max_bytes: whole(67_108_864, 'what the history may take in the store: the oldest goes first', 1_048_576, 2 ** 40),
+  exchanges_kept_hours: whole(24, 'recent exchanges are kept so long', 1, 8_760),
+  exchanges_max_bytes: whole(33_554_432, 'what they may take in the store', 1_048_576, 2 ** 40),
 } as const
 
 export type SettingName = keyof typeof SETTINGS
@@ -137,6 +142,12 @@ function agreeing(settings: Settings): Settings {
   if (agents_tls_address !== undefined && (agents_tls_cert === undefined || agents_tls_key === undefined)) throw new SettingsError('agents_tls_address needs agents_tls_cert and agents_tls_key')
   if (dead_after_ms <= heartbeat_ms) throw new SettingsError(`dead_after_ms: ${String(dead_after_ms)} should be more than heartbeat_ms, which is ${String(heartbeat_ms)}`)
   return settings
+}
+
+const HOUR_MS = 3_600_000
+
+export function keptOf({ history_kept_days, history_max_bytes, exchanges_kept_hours, exchanges_max_bytes }: Settings): Kept {
+  return { history: { ms: history_kept_days * DAY_MS, bytes: history_max_bytes }, exchanges: { ms: exchanges_kept_hours * HOUR_MS, bytes: exchanges_max_bytes } }
 }
 
 function read(name: SettingName, value: unknown, where: string): unknown {

@@ -1,4 +1,4 @@
-// What happened, in the store: history and recent exchanges, read from the newest back, and forgotten by age and number a little at a time.
+// What happened, in the store: history and recent exchanges, read from the newest back, and forgotten by age and size a little at a time.
 import type { SQLInputValue } from 'node:sqlite'
 import type { Row, Statements } from './store.ts'
 
@@ -41,13 +41,17 @@ export interface StoredExchange extends ExchangeFacts {
 export type HistoryFilter = Readonly<Partial<Record<'subject' | 'kind', string>>>
 export type ExchangeFilter = Readonly<Partial<Record<'uuid' | 'service' | 'agent' | 'error', string>>>
 
-/** Kept so long at most, and no more of them than that. */
-export const HISTORY_KEPT_MS = 90 * 86_400_000
-export const HISTORY_KEPT_COUNT = 200_000
-export const EXCHANGES_KEPT_MS = 86_400_000
-export const EXCHANGES_KEPT_COUNT = 100_000
-/** Rows that one step of forgetting deletes: a few milliseconds, for whoever asks meanwhile waits. */
-const FORGET_STEP_COUNT = 2_000
+/** How long each is kept at most, and how many bytes of it. */
+export interface Kept {
+  readonly history: { readonly ms: number; readonly bytes: number }
+  readonly exchanges: { readonly ms: number; readonly bytes: number }
+}
+
+/** Rows that one step of forgetting deletes: some 10 ms, for whoever asks meanwhile waits. */
+const FORGET_STEP_COUNT = 500
+
+const TABLES = ['history', 'exchanges'] as const
+type Table = (typeof TABLES)[number]
 
 export class HistoryTable {
   private readonly statements: Statements
@@ -90,20 +94,26 @@ export class HistoryTable {
   }
 
   /** Deletes some of what is too old or too much, looking at the oldest alone. True: there may be more of it. */
-  forget(now: number): boolean {
-    const steps = [
-      this.statements.run('DELETE FROM history WHERE id IN (SELECT id FROM (SELECT id, at FROM history ORDER BY id LIMIT ?) WHERE at < ?)', FORGET_STEP_COUNT, now - HISTORY_KEPT_MS),
-      this.drop('history', HISTORY_KEPT_COUNT),
-      this.statements.run('DELETE FROM exchanges WHERE id IN (SELECT id FROM (SELECT id, at FROM exchanges ORDER BY id LIMIT ?) WHERE at < ?)', FORGET_STEP_COUNT, now - EXCHANGES_KEPT_MS),
-      this.drop('exchanges', EXCHANGES_KEPT_COUNT),
-    ]
+  forget(now: number, kept: Kept): boolean {
+    const steps = TABLES.flatMap((table) => [this.dropOlder(table, now - kept[table].ms), this.dropLarger(table, kept[table].bytes)])
     return steps.some((count) => count >= FORGET_STEP_COUNT)
   }
 
-  // Ids go up by one, so the newest tells how many there are, at least.
-  private drop(table: 'history' | 'exchanges', kept: number): number {
-    const last = Number(this.statements.one(`SELECT coalesce(max(id), 0) AS id FROM ${table}`)!.id)
-    return this.statements.run(`DELETE FROM ${table} WHERE id IN (SELECT id FROM ${table} WHERE id <= ? ORDER BY id LIMIT ?)`, last - kept, FORGET_STEP_COUNT)
+  /** What it takes, as it is counted. */
+  size(table: Table): number {
+    return Number(this.statements.one('SELECT bytes FROM sizes WHERE name = ?', table)!.bytes)
+  }
+
+  private dropOlder(table: Table, at: number): number {
+    return this.statements.run(`DELETE FROM ${table} WHERE id IN (SELECT id FROM (SELECT id, at FROM ${table} ORDER BY id LIMIT ?) WHERE at < ?)`, FORGET_STEP_COUNT, at)
+  }
+
+  // As many of the oldest as make room, and no more.
+  private dropLarger(table: Table, bytes: number): number {
+    const over = this.size(table) - bytes
+    if (over <= 0) return 0
+    const oldest = `SELECT id, size, sum(size) OVER (ORDER BY id) AS upto FROM (SELECT id, size FROM ${table} ORDER BY id LIMIT ?)`
+    return this.statements.run(`DELETE FROM ${table} WHERE id IN (SELECT id FROM (${oldest}) WHERE upto - size < ?)`, FORGET_STEP_COUNT, over)
   }
 }
 

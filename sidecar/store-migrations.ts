@@ -39,6 +39,20 @@ const RESOURCES = `
   CREATE TABLE creations (key TEXT PRIMARY KEY, request BLOB NOT NULL, location TEXT NOT NULL, at INTEGER NOT NULL) STRICT;
   CREATE INDEX creations_by_age ON creations(at);`
 
+/** What history and exchanges take on the disk, with their indexes, as near as a few percent; a sum kept by the store itself goes with every row, whoever writes or deletes it. */
+const SIZES = `
+  ALTER TABLE history ADD COLUMN size INTEGER GENERATED ALWAYS AS (60 + 2 * octet_length(kind) + 2 * octet_length(subject) + octet_length(who) + octet_length(detail)) VIRTUAL;
+  ALTER TABLE exchanges ADD COLUMN size INTEGER GENERATED ALWAYS AS (
+    100 + 2 * octet_length(uuid) + 2 * octet_length(service) + 2 * octet_length(coalesce(agent, '')) + octet_length(method) + octet_length(path) + 2 * octet_length(coalesce(error, ''))
+  ) VIRTUAL;
+  CREATE TABLE sizes (name TEXT PRIMARY KEY, bytes INTEGER NOT NULL) STRICT;
+  INSERT INTO sizes SELECT 'history', coalesce(sum(size), 0) FROM history;
+  INSERT INTO sizes SELECT 'exchanges', coalesce(sum(size), 0) FROM exchanges;
+  CREATE TRIGGER history_grows AFTER INSERT ON history BEGIN UPDATE sizes SET bytes = bytes + NEW.size WHERE name = 'history'; END;
+  CREATE TRIGGER history_shrinks AFTER DELETE ON history BEGIN UPDATE sizes SET bytes = bytes - OLD.size WHERE name = 'history'; END;
+  CREATE TRIGGER exchanges_grow AFTER INSERT ON exchanges BEGIN UPDATE sizes SET bytes = bytes + NEW.size WHERE name = 'exchanges'; END;
+  CREATE TRIGGER exchanges_shrink AFTER DELETE ON exchanges BEGIN UPDATE sizes SET bytes = bytes - OLD.size WHERE name = 'exchanges'; END;`
+
 export const MIGRATIONS: readonly string[] = [
   `CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
    CREATE TABLE agents (id TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT;
@@ -46,4 +60,5 @@ export const MIGRATIONS: readonly string[] = [
    CREATE TABLE agent_services (agent TEXT NOT NULL REFERENCES agents(id) ON DELETE CASCADE, service TEXT NOT NULL REFERENCES services(name), PRIMARY KEY (agent, service)) STRICT;
    CREATE INDEX agent_services_by_service ON agent_services(service);`,
   RESOURCES,
+  SIZES,
 ]

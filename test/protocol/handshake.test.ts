@@ -236,9 +236,9 @@ t.test('who says nothing for the time of a handshake is put out, at either end',
 
 // --- further channels ----------------------------------------------------------------------------------------------------
 
-function resume(world: World, session: Session, wire = world.wire()): string {
+function resume(world: World, session: Session, wire = world.wire(), lanes?: readonly number[]): string {
   let outcome = 'no answer'
-  session.openChannel(wire.left, (refusal) => (outcome = refusal === undefined ? 'opened' : refusal.code.name))
+  session.openChannel(wire.left, (refusal) => (outcome = refusal === undefined ? 'opened' : refusal.code.name), lanes)
   world.settle()
   return outcome
 }
@@ -323,11 +323,20 @@ t.test('an agent takes no terms that are none', (t) => {
   t.end()
 })
 
-t.test('a session has so many channels and no more', (t) => {
+t.test('a session has so many channels and no more: of one more the oldest without a lane makes room, and no channel is refused', (t) => {
   const world = new World()
-  const session = world.login() as Session
-  for (let i = 1; i < CHANNELS_MAX_COUNT; i++) t.equal(resume(world, session), 'opened')
-  t.equal(resume(world, session), 'gateway_busy')
+  const first = world.wire()
+  const session = world.login({}, first) as Session
+  const [known] = [...world.gateway.sessions.values()]
+  const idle = Array.from({ length: CHANNELS_MAX_COUNT + 1 }, () => world.wire())
+  for (const wire of idle) t.equal(resume(world, session, wire, []), 'opened')
+  t.equal(known!.carriers.length, CHANNELS_MAX_COUNT)
+  t.same([first, ...idle].map(({ isOpen }) => isOpen), [true, false, false, ...Array<boolean>(CHANNELS_MAX_COUNT - 1).fill(true)])
+  t.ok(world.works(session))
+  // As connections that are cut in silence, again and again: the gateway keeps all of them, for it hears of none.
+  for (let i = 0; i < 2 * CHANNELS_MAX_COUNT; i++) t.equal(resume(world, session), 'opened')
+  t.equal(known!.carriers.length, CHANNELS_MAX_COUNT)
+  t.notOk(first.isOpen)
   t.ok(world.works(session))
   t.end()
 })

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto'
 import type { Carrier } from '../../protocol/channel.ts'
 import type { ErrorCode } from '../../protocol/errors.ts'
-import type { SessionEvents } from '../../protocol/session.ts'
+import type { SessionEvents } from '../../protocol/session-events.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from '../../protocol/stream.ts'
 import type { Pair } from './simulation.ts'
 

@@ -6,7 +6,6 @@ import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import t from 'tap'
 import { Store, StoreBusyError } from '../../sidecar/store.ts'
-import { EXCHANGES_KEPT_COUNT, HISTORY_KEPT_MS } from '../../sidecar/store-history.ts'
 import { MIGRATIONS } from '../../sidecar/store-migrations.ts'
 
 const MODULE = join(import.meta.dirname, '../../sidecar/store.ts')
@@ -61,27 +60,59 @@ t.test('a store of the first version is brought to this one with all that was in
   t.end()
 })
 
-t.test('history and exchanges are forgotten by age and by number, the oldest first, a little at a time', (t) => {
+t.test('history and exchanges are forgotten by age and by size, the oldest first, a little at a time', (t) => {
   const store = new Store(t.testdir())
   t.teardown(() => store.close())
-  const now = 10 * HISTORY_KEPT_MS
+  const now = 1_000_000
+  const kept = { history: { ms: 1_000, bytes: 1_000_000_000 }, exchanges: { ms: 1_000, bytes: 1_000_000_000 } }
   const entry = { kind: 'k', subject: 's', who: 'w', detail: {} }
   store.whole(() => {
-    for (let i = 0; i < 3_000; i++) store.history.add({ ...entry, at: now - HISTORY_KEPT_MS - 1 })
+    for (let i = 0; i < 3_000; i++) store.history.add({ ...entry, at: now - 1_001 })
     for (let i = 0; i < 10; i++) store.history.add({ ...entry, at: now })
   })
-  t.equal(store.history.forget(now), true, 'there is more')
-  t.equal(store.history.page(Number.MAX_SAFE_INTEGER, 9_999, {}).length, 1_010)
-  t.equal(store.history.forget(now), false)
+  t.equal(store.history.forget(now, kept), true, 'there is more')
+  t.equal(store.history.page(Number.MAX_SAFE_INTEGER, 9_999, {}).length, 2_510)
+  while (store.history.forget(now, kept));
+  t.equal(store.history.forget(now, kept), false)
   t.same(store.history.page(Number.MAX_SAFE_INTEGER, 9_999, {}).map(({ at }) => at), Array<number>(10).fill(now))
   const exchange = { at: now, uuid: 'u', service: 's', agent: null, method: 'GET', path: '/', status: 200, error: null, waitMs: 0, headMs: 1, totalMs: 1, sentBytes: 0, receivedBytes: 1 }
   store.whole(() => {
-    for (let i = 0; i < EXCHANGES_KEPT_COUNT + 1_500; i++) store.history.addExchange(exchange)
+    for (let i = 0; i < 5_000; i++) store.history.addExchange(exchange)
   })
-  t.equal(store.history.forget(now), false)
-  const [oldest] = store.history.exchanges(1_502, 9_999, {})
-  t.equal(oldest?.id, 1_501)
-  t.same(store.history.exchanges(1_501, 9_999, {}), [])
+  const each = store.history.size('exchanges') / 5_000
+  const smaller = { ...kept, exchanges: { ms: 1_000, bytes: 2_500 * each } }
+  t.equal(store.history.forget(now, smaller), true, 'there is more')
+  while (store.history.forget(now, smaller));
+  t.equal(store.history.exchanges(Number.MAX_SAFE_INTEGER, 9_999, {}).at(-1)?.id, 2_501, 'no more than what was too much')
+  t.equal(store.history.size('exchanges'), 2_500 * each)
+  t.equal(store.history.forget(now, { ...kept, exchanges: { ms: 1_000, bytes: 2_499.5 * each } }), false)
+  t.equal(store.history.exchanges(Number.MAX_SAFE_INTEGER, 9_999, {}).at(-1)?.id, 2_502, 'a row that stands half over the bound goes')
+  t.equal(store.history.page(Number.MAX_SAFE_INTEGER, 9_999, {}).length, 10, 'exchanges take nothing of the history’s room')
+  t.end()
+})
+
+t.test('what history and exchanges take is counted as the file has it, by rows of every length, and survives whatever was not written', (t) => {
+  const dir = t.testdir()
+  const store = new Store(dir)
+  t.teardown(() => store.close())
+  const before = statSync(join(dir, 'postern.db')).size
+  const add = (i: number): void => {
+    store.history.add({ at: i, kind: 'session_began', subject: `agents/web-${String(i % 100)}`, who: `agent web-${String(i % 100)}`, detail: { session: 'f'.repeat(32), peer: '192.0.2.17' } })
+    const exchange = { at: i, uuid: String(i).padStart(32, '0'), service: 'shop', agent: 'web-1', method: 'GET', path: `/${'x'.repeat(i % 60)}`, status: 200, error: i % 10 === 0 ? 'agent_lost' : null }
+    store.history.addExchange({ ...exchange, waitMs: 0.1, headMs: 1.5, totalMs: 2.5, sentBytes: 0, receivedBytes: 1_000 })
+  }
+  store.whole(() => {
+    for (let i = 0; i < 20_000; i++) add(i)
+  })
+  const counted = store.history.size('history') + store.history.size('exchanges')
+  t.throws(() => store.whole(() => {
+    add(1)
+    throw new Error('no')
+  }))
+  t.equal(store.history.size('history') + store.history.size('exchanges'), counted)
+  store.backup(join(dir, 'copy.db'))
+  const real = statSync(join(dir, 'copy.db')).size - before
+  t.ok(counted > 0.8 * real && counted < 1.25 * real, `${String(counted)} bytes are counted, and ${String(real)} more are on the disk`)
   t.end()
 })
 
