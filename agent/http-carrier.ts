@@ -2,6 +2,7 @@
 import type { Carrier } from '../protocol/channel.ts'
 import type { ChannelProof } from '../protocol/channel-proof.ts'
 import { encodeField, hashOf, NO_BODY_HASH, NO_MAC, Resource, WaitingMessages } from '../protocol/http-channel.ts'
+import { SENT_WHILE_FULL_MAX_COUNT } from '../protocol/limits.ts'
 import { MessageReader } from '../protocol/message-reader.ts'
 import { SOCKET_QUEUE_MAX_BYTES } from './channel-dial.ts'
 import type { Ask, HttpRequests } from './http-requests.ts'
@@ -30,6 +31,7 @@ export abstract class HttpCarrier implements Carrier {
   private posting = false
   private flushing = false
   private full = false
+  private sentWhileFull = 0
   private closing = false
   private closeTimer: NodeJS.Timeout | undefined
 
@@ -49,6 +51,7 @@ export abstract class HttpCarrier implements Carrier {
     this.flushSoon()
     // Once full it is full until onDrain: a small message sent meanwhile takes nothing back, or nobody would ever be told.
     if (this.waiting.bytes >= SOCKET_QUEUE_MAX_BYTES) this.full = true
+    if (this.full && ++this.sentWhileFull > SENT_WHILE_FULL_MAX_COUNT) this.abort()
     return !this.full
   }
 
@@ -125,6 +128,7 @@ export abstract class HttpCarrier implements Carrier {
     })
     if (!this.full || this.waiting.bytes >= SOCKET_QUEUE_MAX_BYTES) return
     this.full = false
+    this.sentWhileFull = 0
     if (!this.closing) this.onDrain()
   }
 }

@@ -54,8 +54,10 @@ function dialCommand(command: string, done: Parameters<Dial>[1]): () => void {
     const later = setImmediate(() => failed(error))
     return () => clearImmediate(later)
   }
-  const running = new CommandSocket(child)
   child.once('error', failed)
+  // Where a process has no room for one more it has no streams either: the error is all that comes.
+  if (child.pid === undefined) return () => (over = true)
+  const running = new CommandSocket(child)
   child.once('spawn', () => {
     if (!over) done(new ByteCarrier({ kind: 'pipe', peer: command.trim().split(/\s/)[0]!, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, running))
     over = true

@@ -3,7 +3,7 @@ import { randomFillSync } from 'node:crypto'
 import type { Socket } from 'node:net'
 import { WebSocket, type ClientOptions } from 'ws'
 import type { Carrier } from '../protocol/channel.ts'
-import { MESSAGE_MAX_BYTES } from '../protocol/limits.ts'
+import { MESSAGE_MAX_BYTES, SENT_WHILE_FULL_MAX_COUNT } from '../protocol/limits.ts'
 import { Kind, RECORD_NUMBERED, RECORD_SEALED } from '../protocol/messages.ts'
 import { channelUrl, type Dial, failureOf, httpFailure, placeOf, SOCKET_QUEUE_MAX_BYTES, UPGRADE_TIMEOUT_MS } from './channel-dial.ts'
 import { dial, DIAL_MAX_MS } from './dialer.ts'
@@ -108,6 +108,7 @@ class WebsocketCarrier implements Carrier {
   private readonly socket: WebSocket
   private readonly masks: Masks
   private full = false
+  private sentWhileFull = 0
   private failure = ''
 
   constructor(socket: WebSocket, peer: string, masks: Masks) {
@@ -132,6 +133,7 @@ class WebsocketCarrier implements Carrier {
     this.socket.send(message, BINARY, this.left)
     // Once full it is full until onDrain: a small message sent meanwhile takes nothing back, or nobody would ever be told.
     if (this.socket.bufferedAmount > SOCKET_QUEUE_MAX_BYTES) this.full = true
+    if (this.full && ++this.sentWhileFull > SENT_WHILE_FULL_MAX_COUNT) this.abort()
     return !this.full
   }
 
@@ -147,6 +149,7 @@ class WebsocketCarrier implements Carrier {
   private readonly left = (): void => {
     if (!this.full || this.socket.bufferedAmount > SOCKET_QUEUE_MAX_BYTES / 2) return
     this.full = false
+    this.sentWhileFull = 0
     this.onDrain()
   }
 }

@@ -1,12 +1,8 @@
 // A carrier over a transport of bytes: each message after its length as u24 (SPEC §2). Bytes in, messages out, and the other way.
 import type { Carrier } from './channel.ts'
+import { SENT_WHILE_FULL_MAX_COUNT } from './limits.ts'
 import { LENGTH_BYTES, MessageReader } from './message-reader.ts'
 
-/**
- * Messages that may still be sent while the socket is full: a lane that moves sends all its records again, and heartbeats are answered.
- * A peer that asks for more answers than this and reads none is cut off; each costs us some 250 bytes.
- */
-const SENT_WHILE_FULL_MAX_COUNT = 65_536
 
 /** What it needs of a socket: a part of Node's Duplex. */
 export interface ByteSocket {

@@ -60,6 +60,12 @@ export const STALLED_AFTER_ROUND_TRIPS = 4
 /** BEATs that a gateway answers before it knows who asks: a probe is one. */
 export const PROBES_MAX_COUNT = 4
 
+/**
+ * Messages that a carrier still takes while it is full: a lane that moves sends all its records again, and heartbeats are answered.
+ * A peer that asks for more answers than this and reads none is cut off; each costs us some 250 bytes.
+ */
+export const SENT_WHILE_FULL_MAX_COUNT = 65_536
+
 /** Records of nothing but acks that wait for an ack. A peer acknowledges them with whatever it sends next, so there are hardly ever many. */
 export const ACKS_KEPT_MAX_COUNT = 4_096
 /** No stream is opened while so much waits to leave before it: streams that come and go would heap up their heads on a lane that is stuck. */

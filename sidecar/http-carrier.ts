@@ -4,17 +4,13 @@ import type { Carrier } from '../protocol/channel.ts'
 import type { ChannelProof } from '../protocol/channel-proof.ts'
 import type { Clock } from '../protocol/clock.ts'
 import { BODY_MAX_BYTES, type ChannelField, hashOf, readBody, WaitingMessages } from '../protocol/http-channel.ts'
+import { SENT_WHILE_FULL_MAX_COUNT } from '../protocol/limits.ts'
 import type { Arrival } from './arrival.ts'
 import { NO_CONTENT, type Refusal, refuse } from './http-answers.ts'
 import type { Stranger } from './strangers.ts'
 
 /** Bytes that wait to leave beyond which the lanes keep their records: enough for a full answer a turn, little for an urgent frame to wait behind. */
 const QUEUE_BYTES = 256 * 1024
-/**
- * Messages that may still be sent while so much waits: a lane that moves sends all its records again, and heartbeats are answered.
- * A peer that asks for more answers than this and takes none is cut off.
- */
-const SENT_WHILE_FULL_MAX_COUNT = 65_536
 /** How long what was sent before a close may take to leave. */
 const CLOSE_TIMEOUT_MS = 5_000
 

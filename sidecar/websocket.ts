@@ -3,16 +3,11 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { type WebSocket, WebSocketServer } from 'ws'
 import type { Carrier } from '../protocol/channel.ts'
-import { MESSAGE_MAX_BYTES } from '../protocol/limits.ts'
+import { MESSAGE_MAX_BYTES, SENT_WHILE_FULL_MAX_COUNT } from '../protocol/limits.ts'
 import type { Arrival } from './arrival.ts'
 
 /** Bytes in the socket beyond which the lanes keep their records: enough to keep nginx busy for a turn, little for an urgent frame to wait behind. */
 const SOCKET_QUEUE_BYTES = 256 * 1024
-/**
- * Messages that may still be sent while the socket is over that: a lane that moves sends all its records again, and heartbeats are answered.
- * A peer that asks for more answers than this and reads none is cut off; each costs us some 250 bytes.
- */
-const SENT_WHILE_FULL_MAX_COUNT = 65_536
 /** A message is one frame where we made it; intermediaries may cut it (RFC 6455 §5.4), though none is known to cut it smaller than 4 KiB. */
 const FRAGMENTS_MAX_COUNT = 32
 /** Reads that a frame may come in. Each costs some 250 bytes beside its own; a link that brings less than 5 bytes a read carries no tunnel. */

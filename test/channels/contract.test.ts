@@ -130,13 +130,16 @@ for (const [name, kind] of Object.entries(KINDS)) {
 
   t.test(`${name}: a peer that takes nothing, however much it asks for, is cut off`, async (t) => {
     const rig = await startRig(t, kind)
-    const { gateway } = await rig.join()
-    rig.link.stall()
-    while (gateway.carrier.send(Buffer.alloc(60_000)));
-    const answer = Buffer.alloc(6)
-    for (let i = 0; i < 70_000; i++) gateway.carrier.send(answer)
-    await until('it is cut off', () => gateway.closed.length > 0)
-    t.equal(gateway.closed.length, 1)
+    for (const who of ['gateway', 'agent'] as const) {
+      const { [who]: end } = await rig.join()
+      rig.link.stall()
+      while (end.carrier.send(Buffer.alloc(60_000)));
+      const answer = Buffer.alloc(6)
+      for (let i = 0; i < 70_000; i++) end.carrier.send(answer)
+      await until(`the ${who} has cut it off`, () => end.closed.length > 0)
+      t.equal(end.closed.length, 1)
+      rig.link.resume()
+    }
   })
 
   t.test(`${name}: a message beyond the bound closes the channel`, async (t) => {

@@ -148,6 +148,21 @@ t.test('a dial that is given up, and a process that ends, leave no command behin
   t.equal(told, 0)
 })
 
+t.test('where there is no room for one more command a dial says so, and leaves nothing behind', async (t) => {
+  const code = `import { openSync } from 'node:fs'
+    import { dialPipe } from '${join(import.meta.dirname, '../../agent/pipe.ts')}'
+    try { for (;;) openSync('/dev/null') } catch {}
+    const before = process.listenerCount('exit')
+    const told = (outcome) => console.log(outcome.reason, process.listenerCount('exit') - before, outcome.detail)
+    dialPipe({ gateway: 'http://x', userAgent: 'x', pipe: 'cat' }, told)
+    dialPipe({ gateway: 'http://x', userAgent: 'x', pipe: 'cat' }, told)()`
+  const child = spawn('sh', ['-c', 'ulimit -n 100; exec "$@"', 'sh', process.execPath, '--input-type=module-typescript', '-e', code], { stdio: ['ignore', 'pipe', 'pipe'] })
+  let said = ''
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (said += chunk.toString()))
+  t.same(await once(child, 'close'), [0, null])
+  t.match(said, /^unreachable 0 the command of the pipe does not run: .*EMFILE\n$/)
+})
+
 t.test('through ssh a sign of life comes back, and a wrong key is told in ssh’s words', async (t) => {
   const dir = folder(t)
   const gateway = await startGateway(t)
