@@ -121,6 +121,12 @@ export class Offering {
     return this.origins.reduce((sum, origin) => sum + origin.active, 0)
   }
 
+  /** Since the start: exchanges that are over, and what of these failed for the origin's sake. */
+  get counts(): { readonly served: number; readonly failed: number } {
+    const sum = (of: 'served' | 'failed'): number => this.origins.reduce((so, origin) => so + origin[of], 0)
+    return { served: sum('served'), failed: sum('failed') }
+  }
+
   take(opening: Opening, stream: Stream): StreamEvents | ErrorCode {
     return this.serving.get(opening.service)?.take(opening, stream) ?? errors.not_served
   }

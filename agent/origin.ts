@@ -35,6 +35,9 @@ export class Origin {
   readonly target: Target
   /** Exchanges that it was given and that are not over. */
   active = 0
+  /** Exchanges that are over, and what of these failed for the origin's sake. */
+  served = 0
+  failed = 0
   private readonly pool: Pool
   private readonly connections: KeptConnections
   private readonly options: OriginOptions
@@ -82,11 +85,14 @@ export class Origin {
   /** Told by an exchange, once: it is over and holds no connection. */
   over(): void {
     this.active--
+    this.served++
   }
 
   /** Told by an exchange that it failed. */
   trouble(code: ErrorCode, detail: string): void {
-    if (code.fault === 'origin') this.options.onTrouble?.(code, detail)
+    if (code.fault !== 'origin') return
+    this.failed++
+    this.options.onTrouble?.(code, detail)
   }
 
   /** Breaks what is still under way. */

@@ -7,6 +7,7 @@ import { type Opening, type Stream, type StreamEvents, StreamKind } from '../pro
 import { Channels, type ChannelsOptions, type ChannelState } from './channels.ts'
 import { AgentControl } from './control.ts'
 import type { AgentEvent } from './events.ts'
+import { type Counted, Monitor } from './monitor.ts'
 import type { Offering, Unwell } from './offering.ts'
 import type { Pushed } from './pushed.ts'
 import type { Winner } from './race.ts'
@@ -35,6 +36,7 @@ export class Serving {
   private readonly channels: Channels
   private readonly control: AgentControl
   private readonly status: AgentStatus
+  private monitor: Monitor | undefined
   private readonly kind: string
   private readonly since: number
   /** What was last said of what is served: a push that changes nothing here is no event. */
@@ -83,7 +85,7 @@ export class Serving {
 
   /** Is no exchange under way? */
   get idle(): boolean {
-    return this.session.ended || this.session.streamCount <= (this.status.open ? 2 : 1)
+    return this.session.ended || this.session.streamCount <= (this.status.open ? 2 : 1) + (this.monitor?.open === true ? 1 : 0)
   }
 
   /** Says from now on how its origins are, and what the gateway's end shows: one session of an agent does, the one that serves. */
@@ -122,6 +124,12 @@ export class Serving {
   private get said(): StatusSaid {
     const channels = this.channelStates.map(({ kind, way, round_trip_ms, lanes }) => ({ kind, way, round_trip_ms, lanes }))
     return { channels, exchanges: this.options.offering.active }
+  }
+
+  private get counted(): Counted {
+    const { offering, racer } = this.options
+    const { sentBytes, receivedBytes } = this.session.volume
+    return { version: racer.userAgent, exchanges: offering.active, ...offering.counts, sent_bytes: sentBytes, received_bytes: receivedBytes }
   }
 
   private tell(): void {
@@ -166,8 +174,10 @@ export class Serving {
   }
 
   private take(opening: Opening, stream: Stream): StreamEvents | ErrorCode {
-    if (opening.kind !== StreamKind.exchange) return errors.refused
-    return this.options.offering.take(opening, stream)
+    if (opening.kind === StreamKind.exchange) return this.options.offering.take(opening, stream)
+    // One at a time: nobody who asks needs more, and whoever asks for many is to get no work done here.
+    if (opening.kind !== StreamKind.monitor || this.monitor?.open === true) return errors.refused
+    return (this.monitor = new Monitor(stream, this.options.racer.environment.clock, () => this.counted))
   }
 
   private ended(code: ErrorCode, detail: string): void {

@@ -68,6 +68,7 @@ export const COMMANDS = {
   'services credential': { args: 'NAME', options: ['user', 'field'], about: 'make a token for its visitors, or a name and a password; print it, once' },
   'services remove': { args: 'NAME', about: 'remove it' },
   'sessions list': { options: ['agent'], about: 'who is connected' },
+  'sessions figures': { args: 'ID', about: 'what the agent of a session tells of its process, at this moment' },
   'sessions disconnect': { args: 'ID', options: ['channel'], about: 'end a session, or one channel of it' },
   'settings show': { about: 'what is set for all agents' },
   'settings set': { args: 'KEY=VALUE…', about: 'set for all agents, the value as YAML; none takes it away' },

@@ -6,6 +6,7 @@ import { agentOperations } from './control-agents.ts'
 import { backupOperations } from './control-backup.ts'
 import { credentialOperations } from './control-credentials.ts'
 import { Desk, type DeskOptions } from './control-desk.ts'
+import { figureOperations } from './control-figures.ts'
 import { historyOperations } from './control-history.ts'
 import { type Operation, operation, serve } from './control-operation.ts'
 import { type OpenApi, PAGE_FIELDS, pageOf } from './control-page.ts'
@@ -75,7 +76,7 @@ export async function createControlApp(options: ControlOptions): Promise<Control
       handle: () => ({ status: 200, body: pageOf(documented()), headers: PAGE_FIELDS }),
     }),
   ]
-  const resources = [agentOperations, serviceOperations, credentialOperations, settingOperations, liveOperations, historyOperations, tokenOperations, backupOperations]
+  const resources = [agentOperations, serviceOperations, credentialOperations, settingOperations, liveOperations, figureOperations, historyOperations, tokenOperations, backupOperations]
   serve(app, [...resources.flatMap((operations) => operations(desk)), ...about], access)
   return { app, desk, access }
 }

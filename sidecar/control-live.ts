@@ -1,4 +1,5 @@
 // What only the running gateway knows and can do: the questions that the control server asks the main thread, and the forms of its answers.
+import type { Reading } from './agent-figures.ts'
 import type { Presence } from './presence.ts'
 import type { TypeOf } from './schema-type.ts'
 import type { ready, session } from './control-schemas.ts'
@@ -19,6 +20,8 @@ export interface LiveGateway {
   ready(): Ready
   sessions(asked: SessionsAsked): { readonly items: readonly LiveSession[]; readonly next: string | null }
   session(id: string): LiveSession | undefined
+  /** Asks its agent. Undefined: there is no such session. */
+  figures(session: string): Promise<Reading> | undefined
   presence(services: readonly string[]): readonly Presence[]
   /** Ends a session. False: there is none. */
   disconnect(session: string): boolean
@@ -29,12 +32,12 @@ export interface LiveGateway {
 export type Question = { readonly [K in keyof LiveGateway]: { readonly name: K; readonly args: Parameters<LiveGateway[K]> } }[keyof LiveGateway]
 
 /** The same from another thread. */
-export type LiveFar = { readonly [K in keyof LiveGateway]: (...args: Parameters<LiveGateway[K]>) => Promise<ReturnType<LiveGateway[K]>> }
+export type LiveFar = { readonly [K in keyof LiveGateway]: (...args: Parameters<LiveGateway[K]>) => Promise<Awaited<ReturnType<LiveGateway[K]>>> }
 
-const NAMES = ['ready', 'sessions', 'session', 'presence', 'disconnect', 'cut'] as const satisfies readonly (keyof LiveGateway)[]
+const NAMES = ['ready', 'sessions', 'session', 'figures', 'presence', 'disconnect', 'cut'] as const satisfies readonly (keyof LiveGateway)[]
 
-export function answer(live: LiveGateway, { name, args }: Question): unknown {
-  return (live[name] as (...all: unknown[]) => unknown).apply(live, args)
+export async function answer(live: LiveGateway, { name, args }: Question): Promise<unknown> {
+  return await (live[name] as (...all: unknown[]) => unknown).apply(live, args)
 }
 
 /** Makes of a way to ask questions the object that is asked. */
@@ -47,6 +50,7 @@ export const NO_GATEWAY: LiveGateway = {
   ready: () => ({ ready: false, waits_for: ['the gateway does not run'], exchanges: 0, sessions: 0 }),
   sessions: () => ({ items: [], next: null }),
   session: () => undefined,
+  figures: () => undefined,
   presence: (services) => services.map(() => 'away'),
   disconnect: () => false,
   cut: () => false,

@@ -128,7 +128,7 @@ export class Control {
         this.known.apply(message.change)
         return this.say({ kind: 'answer', id: message.id })
       case 'question':
-        return this.say({ kind: 'answer', id: message.id, value: answer(this.live, message.question) })
+        return void answer(this.live, message.question).then((value) => this.say({ kind: 'answer', id: message.id, value }))
       case 'written':
         return this.journal.written()
       case 'listening':

@@ -1,6 +1,7 @@
 // The main thread's answers to the control server: sessions and channels as they are, whether visitors can come, and the ending of what is to end.
 import type { Clock } from '../protocol/clock.ts'
 import { errors } from '../protocol/errors.ts'
+import type { Reading } from './agent-figures.ts'
 import type { LiveGateway, LiveSession, Ready, SessionsAsked } from './control-live.ts'
 import type { Gateway } from './gateway.ts'
 import type { Member } from './member.ts'
@@ -49,6 +50,10 @@ export class Live implements LiveGateway {
   session(id: string): LiveSession | undefined {
     const member = this.member(id)
     return member === undefined ? undefined : this.shown(member)
+  }
+
+  figures(id: string): Promise<Reading> | undefined {
+    return this.member(id)?.figures.read()
   }
 
   presence(services: readonly string[]): Presence[] {

@@ -3,6 +3,7 @@ import { parse } from 'yaml'
 import { apply, exported } from './apply.ts'
 import type { Command, CommandName, Given } from './command.ts'
 import type { Control, Reply } from './control-client.ts'
+import type { FiguresShown } from './control-figures.ts'
 import type { AgentShown, ExchangeShown, HistoryShown, RouteShown, ServiceShown, SessionShown, TokenShown } from './control-schemas.ts'
 import { withoutKeys } from './control-tls.ts'
 import { SettingsError } from './settings.ts'
@@ -79,6 +80,11 @@ const DOES: Readonly<Record<Managing, Do>> = {
       `${String(Math.round(session.age_s))} s`,
     ])
     return asJson ? json(sessions) : table(['SESSION', 'AGENT', 'FROM', 'CHANNEL', 'SERVES', 'EXCHANGES', 'SENT', 'RECEIVED', 'ROUND TRIP', 'AGE'], rows)
+  },
+  'sessions figures': async ({ call }, { args, json: asJson }) => {
+    const figures = need(await call('GET', `/v1/sessions/${encodeURIComponent(args[0]!)}/figures`)) as FiguresShown
+    const shown = (name: string, value: string | number): string => (typeof value === 'string' ? value : name.endsWith('_bytes') ? size(value) : String(Math.round(value * 1_000) / 1_000))
+    return asJson ? json(figures) : table(['FIGURE', 'VALUE'], Object.entries(figures).map(([name, value]) => [name, shown(name, value)]))
   },
   'sessions disconnect': async ({ call }, { args, given }) => {
     const path = `/v1/sessions/${encodeURIComponent(args[0]!)}`

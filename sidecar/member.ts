@@ -4,6 +4,7 @@ import { type AgentSays, ControlReader, encodeControl, type GatewaySays, type Re
 import type { ErrorCode } from '../protocol/errors.ts'
 import type { Session } from '../protocol/session.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents } from '../protocol/stream.ts'
+import { AgentFigures } from './agent-figures.ts'
 import { AgentStatus } from './agent-status.ts'
 
 /** What an agent says it serves changes files that nginx reads: one that says something else all the time is heard this often. */
@@ -42,6 +43,8 @@ export class Member implements StreamEvents {
   serving: readonly string[] = []
   /** What its agent says of itself, if it does. */
   status: AgentStatus | undefined
+  /** What it tells of its process when it is asked. */
+  readonly figures: AgentFigures
   private readonly onClaims: (member: Member) => void
   private readonly reader = new ControlReader()
   private readonly clock: Pick<Clock, 'later'>
@@ -66,13 +69,14 @@ export class Member implements StreamEvents {
     this.peer = facts.peer
     this.since = facts.since
     this.clock = facts.clock
+    this.figures = new AgentFigures(facts.session, facts.clock)
     this.told = { services: JSON.stringify({ services: facts.session.terms.services }), settings: JSON.stringify({ settings: {} }), taken: '' }
     this.onClaims = onClaims
   }
 
   /** Exchanges in flight. The streams that stand by themselves are no load. */
   get load(): number {
-    return Math.max(0, this.session.streamCount - (this.control === undefined ? 0 : 1) - (this.status?.open === true ? 1 : 0))
+    return Math.max(0, this.session.streamCount - (this.control === undefined ? 0 : 1) - (this.status?.open === true ? 1 : 0) - (this.figures.open ? 1 : 0))
   }
 
   /** Takes the control stream that the agent opened; false if it has one. */

@@ -12,6 +12,7 @@ import { decodeBeat, decodeChallenge, decodeChannelOpen, decodeClose, decodeHell
 import { clientStart, createServerSetup, decoy, publicKey, ready, register, serverStart } from '../../protocol/opaque.ts'
 import { Reader } from '../../protocol/reader.ts'
 import { headSize, readExtension, readFields, writeHead } from '../../protocol/head.ts'
+import { encodeFigures, FiguresReader } from '../../protocol/monitor.ts'
 import { encodeStatus, StatusReader } from '../../protocol/status.ts'
 import { type Fields, NO_FIELDS } from '../../protocol/stream.ts'
 import { opening, Recorder, REQUEST, SessionRecorder } from '../protocol/parties.ts'
@@ -183,6 +184,16 @@ export const WIRE: readonly Target[] = [
     seeds: [Buffer.from(encodeStatus({ channels: [{ kind: 'websocket', way: 'direct', round_trip_ms: 1.5, lanes: [0, 1] }], exchanges: 3 }))],
     run: (bytes, random) => {
       const reader = new StatusReader()
+      for (const piece of cut(bytes, random)) reader.push(piece)
+    },
+  },
+  {
+    name: 'lines of a monitor stream',
+    seeds: [Buffer.from(encodeFigures({
+      version: 'postern/1', node: 'v26', uptime_s: 1.5, rss_bytes: 1, heap_bytes: 1, cpu_s: 0.1, loop_delay_ms: 0, exchanges: 0, served: 7, failed: 1, sent_bytes: 9, received_bytes: 9,
+    }))],
+    run: (bytes, random) => {
+      const reader = new FiguresReader()
       for (const piece of cut(bytes, random)) reader.push(piece)
     },
   },
