@@ -1,6 +1,7 @@
 // The loads: wrk for small answers, bare sockets for one large body each way and for the time to the first byte.
 import { connect, type Socket } from 'node:net'
 import { run } from '../dev/processes.ts'
+import { reset } from '../dev/reset.ts'
 
 export interface Target {
   readonly port: number
@@ -188,7 +189,7 @@ export function startDownload(target: Target, bytesPerSecond: number): Drip {
     soFar: () => ({ bytes, elapsedMs: performance.now() - began }),
     cut: () => {
       clearInterval(timer)
-      socket.resetAndDestroy()
+      reset(socket)
     },
   }
 }

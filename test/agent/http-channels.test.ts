@@ -3,6 +3,7 @@ import https from 'node:https'
 import net from 'node:net'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
+import { reset } from '../../dev/reset.ts'
 import type { Dial, DialFailure, DialOptions } from '../../agent/channel-dial.ts'
 import { decodeBase64, EventReader } from '../../agent/event-reader.ts'
 import { dialLongPoll } from '../../agent/long-poll.ts'
@@ -162,7 +163,10 @@ const polls: Readonly<Record<string, readonly [Script, RegExp, (number | 'some')
   'a body that ends within a message': [() => answer('200 OK', 'application/octet-stream', Buffer.concat([BODY, Buffer.of(0, 0)])), /a body that ends within a message/, 1],
   'a body that is too large': [() => answer('200 OK', 'application/octet-stream', Buffer.alloc(BODY_MAX_BYTES + 1, LARGEST)), /more than 1048576 bytes/, 'some'],
   'nothing at once, for ever': [() => 'HTTP/1.1 204 No Content\r\n\r\n', /polls are answered with nothing at once/],
-  'a broken connection': [(_line, socket) => void socket.resetAndDestroy(), /./],
+  'a broken connection': [(_line, socket) => {
+    reset(socket)
+    return undefined
+  }, /./],
 }
 
 for (const [what, [script, says, count = 0]] of Object.entries(polls)) {

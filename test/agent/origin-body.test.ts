@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import net from 'node:net'
 import t from 'tap'
 import { errors } from '../../protocol/errors.ts'
+import { reset } from '../../dev/reset.ts'
 import { startOrigin, startRawOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { originAt, replying } from './origins.ts'
@@ -149,7 +150,7 @@ t.test('an answer that breaks off is reset, whatever its framing', async (t) => 
     t.same(stream.failure, { code: errors.origin_incomplete, begun: true }, reply)
   }
   for (const reply of [...lengths, 'X-Framing: none\r\n\r\n12345', 'Connection: close\r\n\r\n12345']) {
-    const server = await startRawOrigin(t, (socket) => socket.once('data', () => socket.write(`HTTP/1.1 200 OK\r\n${reply}`, () => setImmediate(() => socket.resetAndDestroy()))))
+    const server = await startRawOrigin(t, (socket) => socket.once('data', () => socket.write(`HTTP/1.1 200 OK\r\n${reply}`, () => setImmediate(() => reset(socket)))))
     const stream = await ask(originAt(t, server.port), request('GET', '/'))
     t.notOk(stream.ended, `reset: ${reply}`)
     t.equal(stream.failure?.code.fault, 'origin')

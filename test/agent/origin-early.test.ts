@@ -2,6 +2,7 @@
 import type net from 'node:net'
 import t from 'tap'
 import { errors } from '../../protocol/errors.ts'
+import { reset } from '../../dev/reset.ts'
 import { startRawOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { originAt } from './origins.ts'
@@ -27,7 +28,6 @@ async function upload(t: Parameters<typeof startRawOrigin>[0], reply: string, cl
 
 /** With what came unread the kernel resets the connection. */
 const orderly = (socket: net.Socket): void => void socket.end(() => socket.destroy())
-const reset = (socket: net.Socket): void => void socket.resetAndDestroy()
 
 const WHOLE = 'HTTP/1.1 413 No\r\nConnection: close\r\nContent-Length: 5\r\n\r\nearly'
 const CHUNKED = 'HTTP/1.1 413 No\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nearly\r\n0\r\n\r\n'

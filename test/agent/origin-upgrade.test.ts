@@ -4,6 +4,7 @@ import type net from 'node:net'
 import type { AddressInfo } from 'node:net'
 import t from 'tap'
 import { errors } from '../../protocol/errors.ts'
+import { reset } from '../../dev/reset.ts'
 import { startRawOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { CERTIFICATE, KEY } from './certificate.ts'
@@ -136,7 +137,7 @@ t.test('a reset of either side reaches the other', async (t) => {
   sockets = []
   const second = send(origin, request('GET', '/', [], 'chat'), { open: true })
   await until('the 101', () => second.head !== undefined && sockets.length > 0)
-  sockets[0]!.resetAndDestroy()
+  reset(sockets[0]!)
   await until('the stream is reset', () => second.failure)
   t.equal(second.failure!.code, errors.origin_reset)
   await until('nothing is counted', () => origin.active === 0)

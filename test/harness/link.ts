@@ -1,6 +1,7 @@
 // A TCP relay that misbehaves on purpose and, by its seed, the same way each time: delay, tiny pieces, cuts, stalls, black holes.
 import net from 'node:net'
 import type { AddressInfo } from 'node:net'
+import { reset } from '../../dev/reset.ts'
 import { Random } from '../protocol/simulation.ts'
 import type { Ends } from './origin.ts'
 
@@ -49,15 +50,6 @@ const QUEUE_MAX_BYTES = 256 * 1024
 
 const NOTHING = [false, false] as const
 const EVERYTHING = [true, true] as const
-
-/**
- * A unix socket knows no reset, and one whose end was said has none left. Not resetAndDestroy(): that says an end of its own first, and where the peer's
- * reset comes amid that, the handle never closes and the process turns in circles when it should end (Node 26.10, Environment::CleanupHandles).
- */
-function reset(end: net.Socket): void {
-  if (end.remoteFamily !== undefined && !end.writableEnded) Object.assign(end, { resetAndClosing: true })
-  end.destroy()
-}
 
 /** What both directions of one connection share. */
 interface Pair {

@@ -6,6 +6,7 @@ import net from 'node:net'
 import type { Duplex } from 'node:stream'
 import t from 'tap'
 import { WebSocket, WebSocketServer } from 'ws'
+import { reset } from '../../dev/reset.ts'
 import { until } from '../harness/until.ts'
 import { Random } from '../protocol/simulation.ts'
 import { begin, HOST, read, visit } from './visitor.ts'
@@ -43,9 +44,9 @@ const world = await startWorld(t, {
       if (path.endsWith('length')) response.setHeader('Content-Length', 1_000_000)
       response.writeHead(200)
       response.write(Buffer.alloc(300_000))
-      return void setImmediate(() => response.write(Buffer.alloc(10_000), () => request.socket.resetAndDestroy()))
+      return void setImmediate(() => response.write(Buffer.alloc(10_000), () => reset(request.socket)))
     }
-    if (path === '/resets') return request.socket.resetAndDestroy()
+    if (path === '/resets') return reset(request.socket)
     if (path.startsWith('/canary')) {
       const canary = path.slice(8).padEnd(32, '.')
       return response.end(canary.repeat(2_000))
