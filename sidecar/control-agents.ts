@@ -18,32 +18,10 @@ const params = record({ id: agentId })
 const ONCE = { 'Cache-Control': 'no-store' }
 
 export function agentOperations(desk: Desk): Operation[] {
-  const { store, options } = desk
-  // The record proves the secret: it is nobody's to see.
-  const shown = ({ id, services, labels, settings, disabled, expiresAt, createdAt, rotatedAt, ...rest }: StoredAgent): AgentShown => ({
-    id, services, labels, settings: withoutKey(settings), disabled, expires_at: moment(expiresAt),
-    state: stateOf({ id, services, labels, settings, disabled, expiresAt, createdAt, rotatedAt, ...rest }, desk.now()),
-    created_at: moment(createdAt), rotated_at: moment(rotatedAt),
-  })
+  const { store } = desk
+  const shown = (agent: StoredAgent): AgentShown => agentShown(agent, desk.now())
   const find = (id: string): StoredAgent => known(store.agents.one(id), `agent ${id}`)
   const tagged = (agent: StoredAgent): { status: 200; body: AgentShown; headers: Record<string, string> } => ({ status: 200, body: shown(agent), headers: { ETag: etagOf(shown(agent)) } })
-  const urlOf = (said: string | undefined): string => {
-    const at = said ?? options.publicUrl
-    if (said !== undefined && !isGatewayUrl(said)) throw new Problem(400, 'invalid', `${JSON.stringify(said)} is no URL`, [{ field: 'url', reason: 'no URL' }])
-    if (at !== undefined) return at
-    const faults = [{ field: 'url', reason: 'needed as long as public_url is not set' }]
-    throw new Problem(409, 'no_url', 'the gateway does not know where agents find it: set public_url, or say url', faults)
-  }
-  const secretFor = (id: string, url: string): { record: string; join: string } => {
-    const secret = options.random(SECRET_BYTES).toString('base64url')
-    return { record: register(options.serverSetup, id, secret), join: encodeJoin({ url, id, secret, key: publicKey(options.serverSetup) }) }
-  }
-  const checked = (agent: StoredAgent): StoredAgent => {
-    const faults = agent.services.filter((name) => store.services.one(name) === undefined).map((name) => ({ field: 'services', reason: `there is no service ${name}` }))
-    if (faults.length > 0) throw new Problem(409, 'unknown_service', faults.map(({ reason }) => reason).join('; '), faults)
-    settingFaults(agent.settings, 'settings.')
-    return agent
-  }
 
   return [
     operation({
@@ -59,11 +37,10 @@ export function agentOperations(desk: Desk): Operation[] {
       body: agentCreate, answers: { 201: agentWithJoin }, creates: true,
       handle: (asked) => desk.create(asked, async (remember) => {
         const { url, id, ...body } = asked.body
-        const at = urlOf(url)
+        const at = joinUrl(desk, url)
         if (store.agents.one(id) !== undefined) throw new Problem(409, 'exists', `there is an agent ${id} already`, [{ field: 'id', reason: 'in use' }])
-        const made = secretFor(id, at)
-        const fresh = { id, record: made.record, services: [], labels: [], settings: {}, disabled: false, revoked: false, expiresAt: null, createdAt: desk.now(), rotatedAt: null }
-        const agent = checked(changed(fresh, body))
+        const made = newSecret(desk, id, at)
+        const agent = checkedAgent(desk, changedAgent(freshAgent(id, made.record, desk.now()), body))
         desk.change(asked.who, { kind: 'agent_created', subject: `agents/${id}`, detail: told(body) }, () => {
           store.agents.put(agent)
           remember()
@@ -82,7 +59,7 @@ export function agentOperations(desk: Desk): Operation[] {
       handle: async ({ params: { id }, body, who, request }) => {
         const before = find(id)
         checkMatch(request, shown(before), 'must')
-        const agent = checked(changed(before, body))
+        const agent = checkedAgent(desk, changedAgent(before, body))
         desk.change(who, { kind: 'agent_changed', subject: `agents/${id}`, detail: told(body) }, () => store.agents.put(agent))
         await desk.publishAgent(id, agent)
         return tagged(agent)
@@ -94,7 +71,7 @@ export function agentOperations(desk: Desk): Operation[] {
       handle: (asked) => desk.create(asked, async (remember) => {
         const { id } = asked.params
         const before = find(id)
-        const made = secretFor(id, urlOf(asked.body.url))
+        const made = newSecret(desk, id, joinUrl(desk, asked.body.url))
         const agent = { ...before, record: made.record, revoked: false, rotatedAt: desk.now() }
         desk.change(asked.who, { kind: 'agent_rotated', subject: `agents/${id}` }, () => {
           store.agents.put(agent)
@@ -129,9 +106,48 @@ export function agentOperations(desk: Desk): Operation[] {
 type Fields = Partial<Pick<AgentShown, 'services' | 'labels' | 'settings' | 'disabled' | 'expires_at'>>
 
 /** What was said, as the history may keep it. */
-const told = (body: Fields): Record<string, unknown> => ({ ...body, ...(body.settings === undefined ? {} : { settings: withoutKey(body.settings) }) })
+export const told = (body: Fields): Record<string, unknown> => ({ ...body, ...(body.settings === undefined ? {} : { settings: withoutKey(body.settings) }) })
 
-function changed(agent: StoredAgent, { services = agent.services, labels = agent.labels, settings = agent.settings, disabled = agent.disabled, expires_at }: Fields): StoredAgent {
+/** As everybody who may read sees it: the record proves the secret, and is nobody's to see. */
+export function agentShown(agent: StoredAgent, now: number): AgentShown {
+  const { id, services, labels, settings, disabled, expiresAt, createdAt, rotatedAt } = agent
+  return {
+    id, services, labels, settings: withoutKey(settings), disabled, expires_at: moment(expiresAt), state: stateOf(agent, now), created_at: moment(createdAt), rotated_at: moment(rotatedAt),
+  }
+}
+
+/** Where an agent is to find the gateway. Throws a Problem if nobody said. */
+export function joinUrl({ options }: Desk, said: string | undefined): string {
+  const at = said ?? options.publicUrl
+  if (said !== undefined && !isGatewayUrl(said)) throw new Problem(400, 'invalid', `${JSON.stringify(said)} is no URL`, [{ field: 'url', reason: 'no URL' }])
+  if (at !== undefined) return at
+  const faults = [{ field: 'url', reason: 'needed as long as public_url is not set' }]
+  throw new Problem(409, 'no_url', 'the gateway does not know where agents find it: set public_url, or say url', faults)
+}
+
+export interface NewSecret {
+  readonly record: string
+  readonly join: string
+}
+
+export function newSecret({ options }: Desk, id: string, url: string): NewSecret {
+  const secret = options.random(SECRET_BYTES).toString('base64url')
+  return { record: register(options.serverSetup, id, secret), join: encodeJoin({ url, id, secret, key: publicKey(options.serverSetup) }) }
+}
+
+export function freshAgent(id: string, record: string, now: number): StoredAgent {
+  return { id, record, services: [], labels: [], settings: {}, disabled: false, revoked: false, expiresAt: null, createdAt: now, rotatedAt: null }
+}
+
+/** Throws a Problem for what can not be, beside the services in the store. */
+export function checkedAgent({ store }: Desk, agent: StoredAgent): StoredAgent {
+  const faults = agent.services.filter((name) => store.services.one(name) === undefined).map((name) => ({ field: 'services', reason: `there is no service ${name}` }))
+  if (faults.length > 0) throw new Problem(409, 'unknown_service', faults.map(({ reason }) => reason).join('; '), faults)
+  settingFaults(agent.settings, 'settings.')
+  return agent
+}
+
+export function changedAgent(agent: StoredAgent, { services = agent.services, labels = agent.labels, settings = agent.settings, disabled = agent.disabled, expires_at }: Fields): StoredAgent {
   const expiresAt = expires_at === undefined ? agent.expiresAt : expires_at === null ? null : Date.parse(expires_at)
   // As the store gives them back: what is shown, and its ETag, do not depend on the order in which they were said.
   return { ...agent, services: [...services].sort(), labels, settings: withKey(settings, agent.settings), disabled, expiresAt }

@@ -3,6 +3,7 @@ import swagger from '@fastify/swagger'
 import Fastify, { type FastifyError, type FastifyInstance } from 'fastify'
 import { Access } from './control-access.ts'
 import { agentOperations } from './control-agents.ts'
+import { applyOperations } from './control-apply.ts'
 import { backupOperations } from './control-backup.ts'
 import { credentialOperations } from './control-credentials.ts'
 import { Desk, type DeskOptions } from './control-desk.ts'
@@ -76,7 +77,9 @@ export async function createControlApp(options: ControlOptions): Promise<Control
       handle: () => ({ status: 200, body: pageOf(documented()), headers: PAGE_FIELDS }),
     }),
   ]
-  const resources = [agentOperations, serviceOperations, credentialOperations, settingOperations, liveOperations, figureOperations, historyOperations, tokenOperations, backupOperations]
+  const resources = [
+    agentOperations, serviceOperations, credentialOperations, settingOperations, applyOperations, liveOperations, figureOperations, historyOperations, tokenOperations, backupOperations,
+  ]
   serve(app, [...resources.flatMap((operations) => operations(desk)), ...about], access)
   return { app, desk, access }
 }

@@ -28,7 +28,7 @@ export function credentialOperations(desk: Desk): Operation[] {
           store.services.put(after)
           remember()
         })
-        await desk.publishService(name, after)
+        await desk.publishServices([{ name, after }])
         return { status: 201, body: credential, headers: { 'Cache-Control': 'no-store' } }
       }),
     }),

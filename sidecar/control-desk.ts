@@ -69,11 +69,16 @@ export class Desk {
   }
 
   /** Writes all of it, or nothing, with its entry in the history. */
-  change(who: Who, { kind, subject, detail = {} }: Deed, write: () => void): void {
+  change(who: Who, deed: Deed, write: () => void): void {
     this.write(() => {
       write()
-      this.store.history.add({ at: this.now(), kind, subject, who: who.name, detail })
+      this.note(who, deed)
     })
+  }
+
+  /** Puts it into the history. To be called within write(). */
+  note(who: Who, { kind, subject, detail = {} }: Deed): void {
+    this.store.history.add({ at: this.now(), kind, subject, who: who.name, detail })
   }
 
   /** Writes all of it, or nothing. Tells when that begins to fail, and when it works again. */
@@ -105,8 +110,9 @@ export class Desk {
     return this.options.publish({ agent: id, entry: agent === undefined ? undefined : entryOf(agent, this.now()) })
   }
 
-  publishService(name: string, service: StoredService | undefined): Promise<void> {
-    return this.options.publish({ service: name, entry: service === undefined ? undefined : serviceEntryOf(service) })
+  /** The same for services, all of which change at once. */
+  publishServices(changes: readonly { readonly name: string; readonly after: StoredService | undefined }[]): Promise<void> {
+    return this.options.publish({ services: changes.map(({ name, after }) => ({ name, entry: after === undefined ? undefined : serviceEntryOf(after) })) })
   }
 
   /** Does what a creation asks once, however often it is asked with the same key; `make` writes within the store's transaction. */

@@ -34,6 +34,8 @@ export interface Operation {
   readonly params?: Schema
   readonly query?: Schema
   readonly body?: Schema
+  /** Instead of what the control server takes. */
+  readonly bodyMaxBytes?: number
   /** What it answers when all is well, by status; null: nothing, a text: that media type. */
   readonly answers: Readonly<Record<number, Schema | null | string>>
   /** Does it change what may have been changed since it was read? `must`: If-Match is asked for. */
@@ -69,6 +71,7 @@ export function serve(app: FastifyInstance, operations: readonly Operation[], ac
       method: one.method,
       url: one.path,
       schema: schemaOf(one),
+      ...(one.bodyMaxBytes === undefined ? {} : { bodyLimit: one.bodyMaxBytes }),
       onRequest: (request, reply, done) => {
         access.check(request, reply, one.scope)
         done()

@@ -4,7 +4,7 @@ import type { CHANNEL_KINDS } from './entrances.ts'
 import { policySchema, TOKEN_FIELD } from './policy.ts'
 import { PREFIXES_MAX_COUNT } from './routes.ts'
 import { GATEWAY_URL } from './settings.ts'
-import { anything, choice, count, flag, list, named, orNull, quantity, record, text, whole } from './schema-parts.ts'
+import { anything, choice, count, flag, list, mapOf, named, orNull, quantity, record, text, whole } from './schema-parts.ts'
 import type { Schema, TypeOf } from './schema-type.ts'
 
 const HOSTS_MAX_COUNT = 256
@@ -95,6 +95,22 @@ const hosts = list(text({ maxLength: 255 }), { minItems: 1, maxItems: HOSTS_MAX_
 export const service = named('Service', record({ name: serviceName, hosts, ...serviceFields, created_at: orNull(moment) }))
 export const servicePut = named('ServicePut', record({ hosts }, serviceFields))
 export const serviceChange = named('ServiceChange', record({}, { hosts, ...serviceFields }))
+
+const APPLIED_MAX_COUNT = 100_000
+const yesNo = (description: string) => choice(['true', 'false'], { description })
+export const applyQuery = { dry_run: yesNo('only answers what it would do'), prune: yesNo('what the body does not name goes') }
+export const applyBody = named('Wanted', record({}, {
+  settings,
+  services: mapOf(serviceName, servicePut, APPLIED_MAX_COUNT, 'by name; what is not said is as if it were new'),
+  agents: mapOf(agentId, named('AgentPut', record({}, { ...agentFields, url })), APPLIED_MAX_COUNT, 'by id, likewise; url is for those that are made'),
+}))
+const asJson = orNull(text({ description: 'as JSON; null: not set' }))
+export const applied = named('Applied', record({
+  changes: list(record(
+    { action: choice(['created', 'changed', 'removed']), resource: text({ description: 'as services/shop' }), fields: list(record({ field: text(), before: asJson, after: asJson })) },
+    { join: text({ description: 'of an agent that is new: what it is started with, shown this once' }) },
+  )),
+}))
 
 export const credentialCreate = named('CredentialCreate', record({}, {
   user: text({ pattern: '^[A-Za-z0-9._@-]+$', maxLength: 64, description: 'for Basic: the name that goes with the password. Without it a token is made' }),
@@ -193,6 +209,8 @@ export const pageQuery = {
 export type AgentSettings = TypeOf<typeof settings>
 export type AgentShown = TypeOf<typeof agent>
 export type ServiceShown = TypeOf<typeof service>
+export type Wanted = TypeOf<typeof applyBody>
+export type AppliedChange = TypeOf<typeof applied>['changes'][number]
 export type SessionShown = TypeOf<typeof session>
 export type ExchangeShown = TypeOf<typeof exchange>
 export type HistoryShown = TypeOf<typeof historyEntry>

@@ -12,16 +12,16 @@ const params = record({ name: serviceName })
 /** Agents that are named in the refusal to remove a service. */
 const USERS_SHOWN_COUNT = 10
 
-const shown = ({ createdAt, ...service }: StoredService): ServiceShown => ({ ...service, created_at: moment(createdAt) })
-const tagged = (service: StoredService, status = 200): Said => ({ status, body: shown(service), headers: { ETag: etagOf(shown(service)) } })
+export const serviceShown = ({ createdAt, ...service }: StoredService): ServiceShown => ({ ...service, created_at: moment(createdAt) })
+const tagged = (service: StoredService, status = 200): Said => ({ status, body: serviceShown(service), headers: { ETag: etagOf(serviceShown(service)) } })
 
 export function serviceOperations(desk: Desk): Operation[] {
   const { store } = desk
   const put = async (service: StoredService, created: boolean, who: Parameters<Desk['change']>[0]): Promise<Said> => {
-    check(desk, service)
+    checkService(desk, service)
     const { name, createdAt: _createdAt, ...detail } = service
     desk.change(who, { kind: created ? 'service_created' : 'service_changed', subject: `services/${name}`, detail }, () => store.services.put(service))
-    await desk.publishService(name, service)
+    await desk.publishServices([{ name, after: service }])
     return tagged(service, created ? 201 : 200)
   }
 
@@ -30,7 +30,7 @@ export function serviceOperations(desk: Desk): Operation[] {
       id: 'listServices', method: 'GET', path: '/v1/services', scope: 'read', about: 'The services, by name.', query: record({}, pageQuery), answers: { 200: page(serviceSchema) },
       handle: ({ query }) => {
         const limit = limitOf(query)
-        return { status: 200, body: pageOf(store.services.page(query.after ?? '', limit + 1).map(shown), limit, ({ name }) => name) }
+        return { status: 200, body: pageOf(store.services.page(query.after ?? '', limit + 1).map(serviceShown), limit, ({ name }) => name) }
       },
     }),
     operation({
@@ -42,9 +42,8 @@ export function serviceOperations(desk: Desk): Operation[] {
       params, body: servicePut, answers: { 200: serviceSchema, 201: serviceSchema }, edits: 'must',
       handle: ({ params: { name }, body, who, request }) => {
         const before = store.services.one(name)
-        checkMatch(request, before === undefined ? undefined : shown(before), 'must')
-        const fresh = { name, hosts: [], prefixes: ['/'], conceal: false, trailers: false, labels: [], origin: null, policy: {}, createdAt: before === undefined ? desk.now() : before.createdAt }
-        return put(changed(fresh, body), before === undefined, who)
+        checkMatch(request, before === undefined ? undefined : serviceShown(before), 'must')
+        return put(serviceAsSaid(desk, name, body, before), before === undefined, who)
       },
     }),
     operation({
@@ -52,29 +51,43 @@ export function serviceOperations(desk: Desk): Operation[] {
       params, body: serviceChange, answers: { 200: serviceSchema }, edits: 'must',
       handle: ({ params: { name }, body, who, request }) => {
         const before = known(store.services.one(name), `service ${name}`)
-        checkMatch(request, shown(before), 'must')
+        checkMatch(request, serviceShown(before), 'must')
         return put(changed(before, body), false, who)
       },
     }),
     operation({
       id: 'deleteService', method: 'DELETE', path: '/v1/services/:name', scope: 'services', about: 'Removes a service that no agent is named for.', params, answers: { 204: null }, edits: 'may',
       handle: async ({ params: { name }, who, request }) => {
-        checkMatch(request, shown(known(store.services.one(name), `service ${name}`)), 'may')
-        const users = store.agents.namedFor(name, USERS_SHOWN_COUNT)
-        if (users.length > 0) throw new Problem(409, 'in_use', `agents may serve it: ${users.join(', ')}`)
+        checkMatch(request, serviceShown(known(store.services.one(name), `service ${name}`)), 'may')
+        checkUnused(desk, name)
         desk.change(who, { kind: 'service_deleted', subject: `services/${name}` }, () => store.services.remove(name))
-        await desk.publishService(name, undefined)
+        await desk.publishServices([{ name, after: undefined }])
         return { status: 204 }
       },
     }),
   ]
 }
 
-function changed(service: StoredService, fields: Partial<Omit<ServiceShown, 'name' | 'created_at'>>): StoredService {
+/** A service of which all is said that differs from a new one. */
+export function serviceAsSaid(desk: Desk, name: string, said: Fields, before: StoredService | undefined): StoredService {
+  const createdAt = before === undefined ? desk.now() : before.createdAt
+  return changed({ name, hosts: [], prefixes: ['/'], conceal: false, trailers: false, labels: [], origin: null, policy: {}, createdAt }, said)
+}
+
+/** Throws a Problem while an agent is named for it. */
+export function checkUnused({ store }: Desk, name: string): void {
+  const users = store.agents.namedFor(name, USERS_SHOWN_COUNT)
+  if (users.length > 0) throw new Problem(409, 'in_use', `agents may serve it: ${users.join(', ')}`)
+}
+
+type Fields = Partial<Omit<ServiceShown, 'name' | 'created_at'>>
+
+function changed(service: StoredService, fields: Fields): StoredService {
   return { ...service, ...fields, hosts: [...new Set((fields.hosts ?? service.hosts).map((host) => host.toLowerCase()))] }
 }
 
-function check(desk: Desk, service: StoredService): void {
+/** Throws a Problem for what can not be, beside the other services in the store. */
+export function checkService(desk: Desk, service: StoredService): void {
   const { hosts, policy } = service
   const faults = hosts.filter((host) => !isHost(host)).map((host) => ({ field: 'hosts', reason: `${JSON.stringify(host)} is no hostname, nor a wildcard like +.example.com` }))
   for (const { field, reason } of policyFaults(policy)) faults.push({ field: `policy.${field}`, reason })

@@ -34,10 +34,17 @@ export interface ServiceEntry {
   readonly origin?: string | undefined
 }
 
-/** What changed; the entry is the new one, or undefined when it is gone. */
+/** A service that changed; the entry is the new one, or undefined when it is gone. */
+export interface ServiceChange {
+  readonly name: string
+  readonly entry: ServiceEntry | undefined
+}
+
 export interface DirectoryListener {
+  /** The entry is the new one, or undefined when it is gone. */
   agentChanged(id: string, entry: AgentEntry | undefined): void
-  serviceChanged(name: string, entry: ServiceEntry | undefined): void
+  /** All of them at once: a place that one gives up and another takes is never nobody's. */
+  servicesChanged(changes: readonly ServiceChange[]): void
 }
 
 /** Reads are synchronous: the hot path asks it. */

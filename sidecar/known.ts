@@ -1,6 +1,6 @@
 // The directory in memory: what the store holds, as the hot path asks for it; each change is told to all who listen.
 import type { AgentSettings } from './control-schemas.ts'
-import type { AgentEntry, Directory, DirectoryListener, ServiceEntry } from './directory.ts'
+import type { AgentEntry, Directory, DirectoryListener, ServiceChange, ServiceEntry } from './directory.ts'
 
 const NONE: readonly string[] = []
 const UNSET: AgentSettings = {}
@@ -8,7 +8,7 @@ const UNSET: AgentSettings = {}
 /** A change that the store has taken: an agent's entry holds what is set for it alone, and the services that it is named for. */
 export type Change =
   | { readonly agent: string; readonly entry: AgentEntry | undefined }
-  | { readonly service: string; readonly entry: ServiceEntry | undefined }
+  | { readonly services: readonly ServiceChange[] }
   | { readonly settings: AgentSettings }
 
 export class Known implements Directory {
@@ -53,7 +53,7 @@ export class Known implements Directory {
 
   apply(change: Change): void {
     if ('agent' in change) this.changeAgent(change.agent, change.entry)
-    else if ('service' in change) this.changeService(change.service, change.entry)
+    else if ('services' in change) this.changeServices(change.services)
     else this.changeSettings(change.settings)
   }
 
@@ -68,12 +68,11 @@ export class Known implements Directory {
     this.tellAgent(id)
   }
 
-  changeService(name: string, entry: ServiceEntry | undefined): void {
-    const asked = this.byName.get(name)?.labels ?? NONE
-    this.place(name, entry)
-    const asks = entry?.labels ?? NONE
-    const changed = same(asked, asks) && (entry !== undefined || asks.length === 0) ? [] : this.review(({ labels = NONE }) => labels.length > 0)
-    for (const listener of this.listeners) listener.serviceChanged(name, entry)
+  changeServices(changes: readonly ServiceChange[]): void {
+    const asksOther = changes.some(({ name, entry }) => !same(this.byName.get(name)?.labels ?? NONE, entry?.labels ?? NONE))
+    for (const { name, entry } of changes) this.place(name, entry)
+    const changed = asksOther ? this.review(({ labels = NONE }) => labels.length > 0) : []
+    for (const listener of this.listeners) listener.servicesChanged(changes)
     for (const id of changed) this.tellAgent(id)
   }
 

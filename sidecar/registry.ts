@@ -8,7 +8,7 @@ import type { Hello, Policy, Settings, Terms } from '../protocol/messages.ts'
 import { decoy } from '../protocol/opaque.ts'
 import type { Session } from '../protocol/session.ts'
 import { type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
-import type { AgentEntry, Directory, DirectoryListener, ServiceEntry } from './directory.ts'
+import type { AgentEntry, Directory, DirectoryListener, ServiceChange, ServiceEntry } from './directory.ts'
 import { Member } from './member.ts'
 import { offer, pushedOf } from './offer.ts'
 import { Serving } from './serving.ts'
@@ -179,10 +179,11 @@ export class Registry implements Gatekeeper, DirectoryListener {
     }
   }
 
-  serviceChanged(name: string): void {
+  servicesChanged(changes: readonly ServiceChange[]): void {
+    const names = new Set(changes.map(({ name }) => name))
     for (const id of [...this.byAgent.keys()]) {
       const agent = this.directory.agent(id)
-      if (agent !== undefined && agent.services.includes(name)) this.agentChanged(id, agent)
+      if (agent?.services.some((name) => names.has(name)) === true) this.agentChanged(id, agent)
     }
   }
 

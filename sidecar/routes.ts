@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../protocol/clock.ts'
-import type { Directory, DirectoryListener, ServiceEntry } from './directory.ts'
+import type { Directory, DirectoryListener, ServiceChange, ServiceEntry } from './directory.ts'
 import { NOTHING_ASKED, policyFile } from './policy-file.ts'
 import type { Presence, PresenceListener } from './presence.ts'
 
@@ -88,12 +88,15 @@ export class Routes implements DirectoryListener, PresenceListener {
 
   agentChanged(): void {}
 
-  serviceChanged(name: string, entry: ServiceEntry | undefined): void {
-    const before = this.hostsOf.get(name) ?? []
-    this.place(name, entry)
-    this.publishPolicy(name)
-    for (const host of new Set([...before, ...(entry?.hosts ?? [])])) this.publish(host)
-    if (entry === undefined && this.opened) this.put(POLICY + name, undefined)
+  servicesChanged(changes: readonly ServiceChange[]): void {
+    const hosts = new Set(changes.flatMap(({ name, entry }) => [...(this.hostsOf.get(name) ?? []), ...(entry?.hosts ?? [])]))
+    for (const { name, entry } of changes) this.place(name, entry)
+    for (const { name } of changes) this.publishPolicy(name)
+    // What is nobody's any more goes last: a wildcard that is to have it is there by then.
+    const [held, left] = [[...hosts].filter((host) => this.byHost.has(host)), [...hosts].filter((host) => !this.byHost.has(host))]
+    for (const host of [...held, ...left]) this.publish(host)
+    if (!this.opened) return
+    for (const { name, entry } of changes) if (entry === undefined) this.put(POLICY + name, undefined)
   }
 
   presenceChanged(service: string, presence: Presence): void {

@@ -21,6 +21,19 @@ export const anything = (description: string): { readonly type: 'object'; readon
   return { type: 'object', additionalProperties: true, description }
 }
 
+interface MapOf<S extends Schema> {
+  readonly type: 'object'
+  readonly additionalProperties: S
+  readonly propertyNames: Readonly<Record<string, unknown>>
+  readonly maxProperties: number
+  readonly description: string
+}
+
+/** An object of at most so many members, whose names are like `names` and whose values like `values`. */
+export const mapOf = <S extends Schema>(names: Schema, values: S, most: number, description: string): MapOf<S> => ({
+  type: 'object', additionalProperties: values, propertyNames: { ...names }, maxProperties: most, description,
+})
+
 interface Closed<P, R extends PropertyKey> {
   readonly type: 'object'
   readonly properties: P

@@ -55,6 +55,11 @@ export class ServiceTable {
     for (const host of hosts) for (const prefix of prefixes) this.statements.run('INSERT INTO places (host, prefix, service) VALUES (?, ?, ?)', host, prefix, name)
   }
 
+  /** Gives up its places: another may take them before it is put anew, or removed. To be called within whole(). */
+  vacate(name: string): void {
+    this.statements.run('DELETE FROM places WHERE service = ?', name)
+  }
+
   /** Throws while an agent is named for it (a foreign key). */
   remove(name: string): void {
     this.statements.run('DELETE FROM services WHERE name = ?', name)

@@ -125,6 +125,16 @@ export class Store {
     }
   }
 
+  /** What `change` returns or throws, and nothing of it has happened. */
+  rehearse<T>(change: () => T): T {
+    this.db.exec('BEGIN IMMEDIATE')
+    try {
+      return change()
+    } finally {
+      if (this.db.isTransaction) this.db.exec('ROLLBACK')
+    }
+  }
+
   /** Writes all of it, as it is now, to a new file at `path`, for its owner alone. */
   backup(path: string): void {
     if (existsSync(path)) throw new Error(`${path} is there already`)

@@ -25,7 +25,7 @@ t.test('each operation refuses what it does not take', async (t) => {
     if (scope !== null) t.equal(await code(method, path, undefined, {}), '401 unauthenticated', `${id}: no credential`)
     if (body === undefined) continue
     t.equal(await code(method, path, 'x=1', { ...json, 'content-type': 'application/x-www-form-urlencoded' }), '415 invalid', `${id}: another type`)
-    t.equal(await code(method, path, undefined, { ...json, 'content-length': '1048577' }), '413 invalid', `${id}: a body that is too large`)
+    t.equal(await code(method, path, undefined, { ...json, 'content-length': id === 'apply' ? '16777217' : '1048577' }), '413 invalid', `${id}: a body that is too large`)
     for (const wrong of ['null', '[]', '"text"', '5', '{', '']) t.equal(await code(method, path, wrong), '400 invalid', `${id}: ${wrong}`)
     const { properties = {}, required = [] } = fuzzer.resolve(body)
     const right = Object.fromEntries(required.map((name) => [name, fuzzer.value(properties[name]!)]))

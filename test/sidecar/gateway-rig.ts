@@ -62,7 +62,7 @@ class Settings implements Directory {
     const entry = hosts === undefined ? undefined : { name, hosts, prefixes: ['/'], conceal: false, trailers: false, policy }
     if (entry === undefined) this.serviceEntries.delete(name)
     else this.serviceEntries.set(name, entry)
-    for (const listener of this.listeners) listener.serviceChanged(name, entry)
+    for (const listener of this.listeners) listener.servicesChanged([{ name, entry }])
   }
 }
 

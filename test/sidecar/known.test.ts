@@ -10,7 +10,7 @@ function heard(known: Known): string[] {
   const told: string[] = []
   known.listen({
     agentChanged: (id, entry) => void told.push(`agent ${id}: ${entry === undefined ? 'gone' : `${entry.services.join(' ')} ${JSON.stringify(entry.settings)}`}`),
-    serviceChanged: (name, entry) => void told.push(`service ${name}${entry === undefined ? ': gone' : ''}`),
+    servicesChanged: (changes) => void told.push(...changes.map(({ name, entry }) => `service ${name}${entry === undefined ? ': gone' : ''}`)),
   })
   return told
 }
@@ -27,19 +27,19 @@ t.test('an agent serves those it is named for, and those all of whose labels it 
 t.test('whoever gains or loses a service by its labels is told, after the service, and nobody else', (t) => {
   const known = new Known([agent('a', [], ['l']), agent('b', ['x'], ['m']), agent('c', ['x'])], [service('x')])
   const told = heard(known)
-  known.apply({ service: 'y', entry: service('y', ['l']) })
+  known.apply({ services: [{ name: 'y', entry: service('y', ['l']) }] })
   t.same(told.splice(0), ['service y', 'agent a: y {}'])
-  known.apply({ service: 'y', entry: service('y', ['m']) })
+  known.apply({ services: [{ name: 'y', entry: service('y', ['m']) }] })
   t.same(told.splice(0), ['service y', 'agent a:  {}', 'agent b: x y {}'])
-  known.apply({ service: 'y', entry: { ...service('y', ['m']), conceal: true } })
+  known.apply({ services: [{ name: 'y', entry: { ...service('y', ['m']), conceal: true } }] })
   t.same(told.splice(0), ['service y'], 'the same labels')
-  known.apply({ service: 'x', entry: service('x', ['l', 'm']) })
+  known.apply({ services: [{ name: 'x', entry: service('x', ['l', 'm']) }] })
   t.same(told.splice(0), ['service x'], 'who is named for it serves it all the same')
-  known.apply({ service: 'y', entry: undefined })
+  known.apply({ services: [{ name: 'y', entry: undefined }] })
   t.same(told.splice(0), ['service y: gone', 'agent b: x {}'])
   known.apply({ agent: 'a', entry: undefined })
   t.same(told.splice(0), ['agent a: gone'])
-  known.apply({ service: 'z', entry: service('z', ['l']) })
+  known.apply({ services: [{ name: 'z', entry: service('z', ['l']) }] })
   t.same(told, ['service z'], 'an agent that is gone is told nothing')
   t.end()
 })

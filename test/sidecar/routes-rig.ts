@@ -7,8 +7,8 @@ import { Known } from '../../sidecar/known.ts'
 import type { Presence } from '../../sidecar/presence.ts'
 import { Routes } from '../../sidecar/routes.ts'
 
-/** Routes over `services`, published; timers fire when told. */
-export function rig(runDir: string, services: ServiceEntry[]) {
+/** Routes over `services`, published; timers fire when told. `onWrite` is called as each file begins to be written. */
+export function rig(runDir: string, services: ServiceEntry[], onWrite: () => void = () => undefined) {
   const known = new Known([], services)
   const presences = new Map<string, Presence>()
   const troubles: (string | undefined)[] = []
@@ -21,7 +21,11 @@ export function rig(runDir: string, services: ServiceEntry[]) {
       return () => void (timers = timers.filter((one) => one !== then))
     },
   }
-  const options = { runDir, directory: known, clock, graceMs: 1, random: randomBytes, presence: (name: string) => presences.get(name) ?? 'away' }
+  const random = (bytes: number): Buffer => {
+    onWrite()
+    return randomBytes(bytes)
+  }
+  const options = { runDir, directory: known, clock, graceMs: 1, random, presence: (name: string) => presences.get(name) ?? 'away' }
   const routes = new Routes({ ...options, onTrouble: (error) => troubles.push(error?.message) })
   routes.start()
   const read = (name: string) => readFileSync(join(runDir, 'routes', name), 'utf8')

@@ -29,13 +29,30 @@ t.test('presence and changes show at once', (t) => {
   const { known, read, serve } = rig(t.testdir(), [service('a', ['a.test'])])
   serve('a', true)
   t.equal(read('a.test'), '1 up h1 a -\n')
-  known.changeService('a', service('a', ['z.test']))
+  known.changeServices([{ name: 'a', entry: service('a', ['z.test']) }])
   t.equal(read('z.test'), '1 up h1 a -\n')
   t.throws(() => read('a.test'))
   serve('a', false)
   t.equal(read('z.test'), '1 away h1 a -\n')
-  known.changeService('a', undefined)
+  known.changeServices([{ name: 'a', entry: undefined }])
   t.throws(() => read('z.test'))
+  t.end()
+})
+
+t.test('what changes at once is published so that no hostname is nobody’s between, and one that goes to a wildcard goes last', (t) => {
+  const dir = t.testdir()
+  let seen: string[][] = []
+  const names = (): string[] => readdirSync(join(dir, 'routes')).filter((name) => !name.startsWith('.')).sort()
+  const { known, read } = rig(dir, [service('a', ['a.test']), service('b', ['b.test']), service('c', ['deep.c.test'])], () => void seen.push(names()))
+  seen = []
+  known.changeServices([{ name: 'a', entry: service('a', ['b.test']) }, { name: 'b', entry: service('b', ['a.test']) }])
+  t.match(read('a.test'), / b -\n$/)
+  t.match(read('b.test'), / a -\n$/)
+  t.same(seen, [['a.test', 'b.test', 'deep.c.test'], ['a.test', 'b.test', 'deep.c.test']])
+  seen = []
+  known.changeServices([{ name: 'c', entry: undefined }, { name: 'd', entry: service('d', ['+.c.test']) }])
+  t.same(seen, [['a.test', 'b.test', 'deep.c.test']], 'its own file is there until the wildcard’s is')
+  t.same(names(), ['+.c.test', 'a.test', 'b.test'])
   t.end()
 })
 
@@ -106,7 +123,7 @@ t.test('a stranger that can not be removed is tried again', { skip: process.getu
   t.ok(routes.published, 'the table itself is whole')
   t.same(readdirSync(join(dir, 'routes')).sort(), ['.mark', 'a.test', 'old.test'], 'the other one is gone')
   t.match(troubles, [/busy/])
-  known.changeService('b', service('b', ['b.test']))
+  known.changeServices([{ name: 'b', entry: service('b', ['b.test']) }])
   t.equal(read('b.test'), '1 away h1 b -\n', 'and goes on')
   fire()
   t.equal(troubles.length, 1)
