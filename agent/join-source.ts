@@ -55,6 +55,8 @@ function readWord(path: string): string {
 /** Asks on a terminal, without echo. Resolves undefined when the person gives up (Ctrl-C, Ctrl-D). */
 export function askForJoin(input: ReadStream, output: WriteStream): Promise<string | undefined> {
   return new Promise((resolve) => {
+    // Before anybody is asked: a terminal shows what comes sooner.
+    input.setRawMode(true)
     output.write('join string (not shown): ')
     let answer = ''
     const done = (result: string | undefined): void => {
@@ -73,7 +75,6 @@ export function askForJoin(input: ReadStream, output: WriteStream): Promise<stri
         else if (answer.length < ANSWER_MAX_CHARACTERS) answer = (answer + character).replace(PASTED, '')
       }
     }
-    input.setRawMode(true)
     input.on('data', take)
     input.resume()
   })
