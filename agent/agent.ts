@@ -64,6 +64,9 @@ const FOLLOWS: Readonly<Record<State, readonly State[]>> = {
   closed: [],
 }
 
+/** A session whose place another took holds up nobody: visitors who stay, with an upgrade or a large download, have so long. */
+const REPLACED_MS = 3_600_000
+
 export class Agent {
   private readonly options: AgentOptions
   private readonly candidates: readonly Candidate[]
@@ -259,7 +262,9 @@ export class Agent {
 
   /** The gateway has set something: does the session there is still agree with that? */
   private renew(): void {
-    if (this.state === 'serving' && !this.draining && this.agreed !== agreedOn(this.pushed)) this.renewal.begin()
+    const { agreed, draining, pushed, serving, state } = this
+    if (state !== 'serving' || draining || serving === undefined) return
+    if (agreed !== agreedOn(pushed) || pushed.unsealed(serving.session.terms.settings) !== pushed.unsealed()) this.renewal.begin()
   }
 
   private renewed(session: Session, winner: Winner, instance: Buffer): void {
@@ -271,15 +276,19 @@ export class Agent {
   }
 
   private async leave(serving: Serving): Promise<void> {
-    await leave(serving, this.options.environment.clock)
+    await leave(serving, this.options.environment.clock, REPLACED_MS)
     this.leaving.delete(serving)
   }
 }
 
 const agreedOn = ({ connections, allowed }: Pushed): string => JSON.stringify([connections, allowed.map(({ kind }) => kind)])
 
-function ownOf({ own, connections }: AgentOptions): OwnSettings {
-  return connections === undefined ? { ...own } : { connections: { value: String(connections), source: 'flag' }, ...own }
+function ownOf({ own, connections, policy }: AgentOptions): OwnSettings {
+  return {
+    ...(connections === undefined ? {} : { connections: { value: String(connections), source: 'flag' } }),
+    ...(policy === undefined ? {} : { policy: { value: policy, source: 'flag' } }),
+    ...own,
+  }
 }
 
 const nothing = (): void => undefined

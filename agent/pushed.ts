@@ -44,6 +44,11 @@ export class Pushed {
     this.demands.take(settings.tls)
   }
 
+  /** Is payload to go unsealed, if the gateway sets this? Only where both ends say so. */
+  unsealed({ encryption }: PushedSettings = this.settings): boolean {
+    return encryption === 'never' && this.own.policy?.value === 'never'
+  }
+
   /** Channels to wish for at once. */
   get connections(): number {
     const { own, settings } = this
@@ -63,6 +68,7 @@ export class Pushed {
     const { own, settings, candidates } = this
     const refused = this.demands.refused
     if (settings.connections !== undefined && own.connections !== undefined) refused.push({ what: 'connections', reason: by(own.connections) })
+    if (settings.encryption === 'never' && !this.unsealed()) refused.push({ what: 'encryption', reason: own.policy === undefined ? 'it was not started with policy never' : by(own.policy) })
     const kinds = settings.channels
     if (kinds === undefined) return refused
     if (own.channel !== undefined) refused.push({ what: 'channels', reason: by(own.channel) })
@@ -90,7 +96,16 @@ export class Pushed {
       const follows = own === undefined && refused === null && pushed[name as keyof typeof pushed] !== undefined
       return { name, value, source: own?.source ?? (follows ? 'gateway' : 'default'), refused }
     })
-    return [...others, ...tls]
+    return [...others, ...this.agreed, ...tls]
+  }
+
+  /** What both ends of a session keep, as the gateway says it. */
+  private get agreed(): Setting[] {
+    const { heartbeat_ms, dead_after_ms, grace_ms, encryption } = this.settings
+    const refused = this.refused.find(({ what }) => what === 'encryption')?.reason ?? null
+    return Object.entries({ heartbeat_ms, dead_after_ms, grace_ms, encryption }).flatMap(([name, value]): Setting[] => {
+      return value === undefined ? [] : [{ name, value: String(value), source: 'gateway', refused: name === 'encryption' ? refused : null }]
+    })
   }
 }
 

@@ -5,9 +5,9 @@ import type { Candidate } from './candidates.ts'
 import { enter, type Entrant } from './enter.ts'
 import { race, type Racer, type Winner } from './race.ts'
 
-/** All agents of a gateway may have to renew at once: a login costs it 2 ms, so they take turns within this time. */
-const SPREAD_MS = 5_000
-/** What did not succeed is tried again after so long: the old session serves. */
+/** All agents of a gateway may have to renew at once: a login costs it 2 ms, so they take turns within this time; and an operator does not wait a second. */
+const SPREAD_MS = 500
+/** What did not succeed is tried again after so long, and half as much or less on top, for others may have failed with it: the old session serves. */
 const RETRY_MS = 30_000
 
 export interface RenewalOptions {
@@ -27,12 +27,20 @@ export class Renewal {
 
   /** Renews, if it does not already. */
   begin(): void {
-    if (this.cancel === undefined) this.later((this.options.racer.environment.random(4).readUInt32BE() / 2 ** 32) * SPREAD_MS)
+    if (this.cancel === undefined) this.later(this.chance * SPREAD_MS)
   }
 
   stop(): void {
     this.cancel?.()
     this.cancel = undefined
+  }
+
+  private get chance(): number {
+    return this.options.racer.environment.random(4).readUInt32BE() / 2 ** 32
+  }
+
+  private again(): void {
+    this.later(RETRY_MS * (1 + this.chance / 2))
   }
 
   private later(ms: number): void {
@@ -43,7 +51,7 @@ export class Renewal {
     const { racer, wish } = this.options
     const { entrant, candidates } = wish()
     this.cancel = race(candidates, racer, (outcome) => {
-      if ('reason' in outcome) this.later(RETRY_MS)
+      if ('reason' in outcome) this.again()
       else this.enter(outcome, entrant)
     })
   }
@@ -59,7 +67,7 @@ export class Renewal {
     }
     enter(winner.carrier, { ...entrant, instance }, environment, (outcome: Session | Refusal) => {
       if (stopped) return
-      if ('code' in outcome) return this.later(RETRY_MS)
+      if ('code' in outcome) return this.again()
       this.cancel = undefined
       this.options.onSession(outcome, winner, instance)
     })

@@ -1,6 +1,7 @@
 // One session of an agent, from its login to its end: its channels, its standing streams, and the exchanges that come over it.
 import { type AgentSays, type GatewaySays, REFUSED_MAX_COUNT } from '../protocol/control.ts'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
+import { timesWithin } from '../protocol/login.ts'
 import type { Session } from '../protocol/session.ts'
 import type { StatusSaid } from '../protocol/status.ts'
 import { type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
@@ -154,7 +155,10 @@ export class Serving {
   private heard(said: GatewaySays): void {
     const { offering, pushed, onSettings } = this.options
     if ('services' in said) offering.allow(said.services)
-    else pushed.take(said.settings)
+    else {
+      pushed.take(said.settings)
+      this.session.keepTimes(timesWithin(said.settings, this.session.environment.times))
+    }
     this.control.say(this.says)
     this.tell()
     this.tellRefused()

@@ -163,6 +163,14 @@ export class Channel implements Ride {
     this.cancelBeat = clock.later(Math.min(times.heartbeatMs, Math.max(1, times.deadAfterMs - silentMs)), () => this.beat())
   }
 
+  /** Other times count from now on. What did not come as often as they want it is not held against whoever has yet to hear of them. */
+  timesChanged(): void {
+    if (this.closed) return
+    this.cameAt = this.owner.environment.clock.now()
+    this.cancelBeat()
+    this.beat()
+  }
+
   private ask(): void {
     this.beatNumber = (this.beatNumber + 1) >>> 0
     this.beatAt = this.owner.environment.clock.now()

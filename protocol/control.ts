@@ -54,6 +54,12 @@ export interface PushedSettings {
   readonly channels?: readonly string[] | undefined
   readonly connections?: number | undefined
   readonly tls?: PushedTls | undefined
+  /** These count at both ends of a session at once. */
+  readonly heartbeat_ms?: number | undefined
+  readonly dead_after_ms?: number | undefined
+  readonly grace_ms?: number | undefined
+  /** `never`, where the agent takes that: agreed on at a login. */
+  readonly encryption?: string | undefined
 }
 
 /** Agent: which services it serves from now on, which of their origins are not well, and what of the gateway's word it does not take. */
@@ -127,8 +133,11 @@ const isTls = (value: unknown): value is PushedTls => {
   return isObject(value) && (value.pins === undefined || isStrings(value.pins)) && [value.ca, value.server_name, value.min_version, value.client_cert, value.client_key].every(isTextOrNone)
 }
 
+const isMs = (value: unknown): boolean => value === undefined || (Number.isSafeInteger(value) && (value as number) >= 0)
+
 export const isSettings = (value: unknown): value is PushedSettings => {
-  return isObject(value) && (value.channels === undefined || isStrings(value.channels)) && isCount(value.connections) && (value.tls === undefined || isTls(value.tls))
+  if (!isObject(value) || (value.channels !== undefined && !isStrings(value.channels)) || (value.tls !== undefined && !isTls(value.tls))) return false
+  return isCount(value.connections) && isTextOrNone(value.encryption) && [value.heartbeat_ms, value.dead_after_ms, value.grace_ms].every(isMs)
 }
 
 /** The path goes into a request line as it is. */

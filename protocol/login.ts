@@ -1,9 +1,10 @@
 // The agent's half of the handshake: proves its secret, checks the gateway's, ends in a session (SPEC §3, §4).
 import { blame, type Carrier } from './channel.ts'
+import type { PushedSettings } from './control.ts'
 import type { Environment, Times } from './environment.ts'
 import { errors, PosternError } from './errors.ts'
 import { GRACE_MAX_MS, HANDSHAKE_MESSAGE_MAX_BYTES, HEARTBEAT_MAX_MS, HEARTBEAT_MIN_MS } from './limits.ts'
-import { decodeChallenge, decodeClose, decodeWelcomeInside, encodeClose, encodeHello, encodeProof, Kind, type Policy, type Settings, type Terms, VERSION } from './messages.ts'
+import { decodeChallenge, decodeClose, decodeWelcomeInside, encodeClose, encodeHello, encodeProof, Kind, type Policy, type Settings, VERSION } from './messages.ts'
 import { clientFinish, clientStart } from './opaque.ts'
 import { openOnce, sessionSecret, welcomeKey } from './seal.ts'
 import { type Refusal, Session } from './session.ts'
@@ -72,7 +73,7 @@ export function login(carrier: Carrier, options: LoginOptions, environment: Envi
         peerSettings: welcome.settings,
         terms: welcome.terms,
       },
-      { ...environment, times: timesOf(welcome.terms, environment.times) },
+      { ...environment, times: timesWithin(welcome.terms, environment.times) },
     )
     session.begin(carrier)
     over(session)
@@ -101,7 +102,7 @@ export function login(carrier: Carrier, options: LoginOptions, environment: Envi
 
 
 /** The gateway says how often and how long, within what makes sense for an agent: it can neither keep it busy nor deaf. */
-function timesOf(terms: Terms, own: Times): Times {
+export function timesWithin(terms: Pick<PushedSettings, 'heartbeat_ms' | 'dead_after_ms' | 'grace_ms'>, own: Times): Times {
   const within = (ms: unknown, least: number, most: number, otherwise: number): number => (typeof ms === 'number' ? Math.min(Math.max(ms, least), most) : otherwise)
   return {
     heartbeatMs: within(terms.heartbeat_ms, HEARTBEAT_MIN_MS, HEARTBEAT_MAX_MS, own.heartbeatMs),

@@ -2,7 +2,7 @@
 import { blame, type Carrier, Channel, type ChannelOwner } from './channel.ts'
 import { ChannelProof } from './channel-proof.ts'
 import { Budget } from './credit.ts'
-import type { Environment } from './environment.ts'
+import type { Environment, Times } from './environment.ts'
 import { type ErrorCode, errorByNumber, errors, PosternError } from './errors.ts'
 import { Lane } from './lane.ts'
 import { CHANNELS_MAX_COUNT, SESSION_BUDGET_BYTES, STREAM_ID_MAX } from './limits.ts'
@@ -76,7 +76,7 @@ export class Session implements ChannelOwner, TrafficOwner {
   readonly policy: Policy
   readonly terms: Terms
   settings: Settings
-  readonly environment: Environment
+  environment: Environment
   readonly budget: Budget
   readonly peerParity: number
   peerSettings: Settings
@@ -201,6 +201,14 @@ export class Session implements ChannelOwner, TrafficOwner {
     if (this.draining || this.ended) return
     this.draining = true
     this.traffic[0]!.sendDrain(this.lastPeerStream)
+  }
+
+  /** Beats and waits so from now on; the peer is told by other means (SPEC §10.1). */
+  keepTimes(times: Times): void {
+    const { heartbeatMs, deadAfterMs, graceMs } = this.environment.times
+    if (times.heartbeatMs === heartbeatMs && times.deadAfterMs === deadAfterMs && times.graceMs === graceMs) return
+    this.environment = { ...this.environment, times }
+    for (const channel of [...this.channels]) channel.timesChanged()
   }
 
   /** Says anew what we take of the peer's streams. */

@@ -2,10 +2,12 @@
 import type { Clock } from '../protocol/clock.ts'
 import { type AgentSays, ControlReader, encodeControl, type GatewaySays, type RefusedPush, type Taken } from '../protocol/control.ts'
 import type { ErrorCode } from '../protocol/errors.ts'
+import type { Settings } from '../protocol/messages.ts'
 import type { Session } from '../protocol/session.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents } from '../protocol/stream.ts'
 import { AgentFigures } from './agent-figures.ts'
 import { AgentStatus } from './agent-status.ts'
+import type { pushedOf } from './offer.ts'
 
 /** What an agent says it serves changes files that nginx reads: one that says something else all the time is heard this often. */
 const HEARD_EVERY_MS = 100
@@ -45,6 +47,8 @@ export class Member implements StreamEvents {
   status: AgentStatus | undefined
   /** What it tells of its process when it is asked. */
   readonly figures: AgentFigures
+  /** The last that it was told of its streams. */
+  private announced: Settings
   private readonly onClaims: (member: Member) => void
   private readonly reader = new ControlReader()
   private readonly clock: Pick<Clock, 'later'>
@@ -70,6 +74,7 @@ export class Member implements StreamEvents {
     this.since = facts.since
     this.clock = facts.clock
     this.figures = new AgentFigures(facts.session, facts.clock)
+    this.announced = facts.session.settings
     this.told = { services: JSON.stringify({ services: facts.session.terms.services }), settings: JSON.stringify({ settings: {} }), taken: '' }
     this.onClaims = onClaims
   }
@@ -107,6 +112,16 @@ export class Member implements StreamEvents {
     if (text === this.told[subject]) return
     this.told[subject] = text
     this.blocked = !this.control.write(encodeControl(said))
+  }
+
+  /** Tells the agent what is set for it, and keeps it at this end too, from now on. */
+  keep(settings: ReturnType<typeof pushedOf>, streams: Settings): void {
+    this.push({ settings })
+    const { heartbeat_ms: heartbeatMs, dead_after_ms: deadAfterMs, grace_ms: graceMs } = settings
+    this.session.keepTimes({ ...this.session.environment.times, heartbeatMs, deadAfterMs, graceMs })
+    if (streams.firstCredit === this.announced.firstCredit && streams.maxStreams === this.announced.maxStreams) return
+    this.announced = streams
+    this.session.announce(streams)
   }
 
   onHead(_fields: Fields): void {}

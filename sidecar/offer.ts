@@ -1,4 +1,4 @@
-// What an agent is offered when it logs in: what is set for it, and where nothing is, the gateway's own configuration (SPEC §3).
+// What an agent is offered when it logs in, and told of later: what is set for it, and where nothing is, the gateway's own configuration (SPEC §3).
 import type { PushedSettings, ServedService } from '../protocol/control.ts'
 import type { Environment } from '../protocol/environment.ts'
 import type { Hello, Policy, Settings, Terms } from '../protocol/messages.ts'
@@ -18,27 +18,37 @@ export interface Configured extends Omit<Offered, 'terms'> {
 }
 
 export function offer(hello: Pick<Hello, 'policies'>, configured: Configured, set: AgentSettings, services: readonly ServedService[]): Offered {
-  const { policy, lanes, settings, channels, environment } = configured
-  const { heartbeatMs, deadAfterMs, graceMs } = environment.times
-  const beat = set.heartbeat_ms ?? heartbeatMs
+  const { policy, lanes, channels } = configured
   return {
     policy: set.encryption === undefined ? policy : sealed(hello, set.encryption),
     lanes,
-    settings: { firstCredit: set.first_credit_bytes ?? settings.firstCredit, maxStreams: set.streams_max_count ?? settings.maxStreams },
+    settings: streamsOf(configured, set),
     terms: {
       services,
-      heartbeat_ms: beat,
-      // Whoever answers every beat must not be taken for dead.
-      dead_after_ms: Math.max(set.dead_after_ms ?? deadAfterMs, 2 * beat),
-      grace_ms: set.grace_ms ?? graceMs,
+      ...timesOf(configured, set),
       channels: set.channels === undefined ? channels : channels.filter((kind) => (set.channels as readonly string[]).includes(kind)),
-      settings: pushedOf(set),
+      settings: pushedOf(configured, set),
     },
   }
 }
 
+/** What the gateway takes of an agent's streams. */
+export function streamsOf({ settings }: Pick<Configured, 'settings'>, set: AgentSettings): Settings {
+  return { firstCredit: set.first_credit_bytes ?? settings.firstCredit, maxStreams: set.streams_max_count ?? settings.maxStreams }
+}
+
 /** What an agent is told of what is set for it. */
-export const pushedOf = ({ channels, connections, tls }: AgentSettings): PushedSettings => ({ channels, connections, tls })
+export function pushedOf(configured: Pick<Configured, 'environment' | 'policy'>, set: AgentSettings): PushedSettings & ReturnType<typeof timesOf> {
+  const { channels, connections, tls, encryption = configured.policy } = set
+  return { channels, connections, tls, ...timesOf(configured, set), encryption }
+}
+
+function timesOf({ environment }: Pick<Configured, 'environment'>, set: AgentSettings): Pick<Terms, 'heartbeat_ms' | 'dead_after_ms' | 'grace_ms'> {
+  const { heartbeatMs, deadAfterMs, graceMs } = environment.times
+  const beat = set.heartbeat_ms ?? heartbeatMs
+  // Whoever answers every beat must not be taken for dead.
+  return { heartbeat_ms: beat, dead_after_ms: Math.max(set.dead_after_ms ?? deadAfterMs, 2 * beat), grace_ms: set.grace_ms ?? graceMs }
+}
 
 /** What is set must keep no agent out: one that does not take payload unsealed has it sealed. */
 const sealed = ({ policies }: Pick<Hello, 'policies'>, wanted: Policy): Policy => (policies.includes(wanted) ? wanted : 'always')

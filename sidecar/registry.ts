@@ -10,7 +10,7 @@ import type { Session } from '../protocol/session.ts'
 import { type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
 import type { AgentEntry, Directory, DirectoryListener, ServiceChange, ServiceEntry } from './directory.ts'
 import { Member } from './member.ts'
-import { offer, pushedOf } from './offer.ts'
+import { offer, pushedOf, streamsOf } from './offer.ts'
 import { Serving } from './serving.ts'
 import { Workers } from './workers.ts'
 
@@ -198,7 +198,8 @@ export class Registry implements Gatekeeper, DirectoryListener {
 
   private tell(member: Member, agent: AgentEntry): void {
     member.push({ services: this.allowed(agent) })
-    member.push({ settings: pushedOf(agent.settings ?? {}) })
+    const set = agent.settings ?? {}
+    member.keep(pushedOf(this.options, set), streamsOf(this.options, set))
   }
 
   private allowed(agent: AgentEntry): ServedService[] {

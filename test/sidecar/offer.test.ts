@@ -14,6 +14,7 @@ const OWN: Configured = {
   channels: ['websocket', 'sse', 'tcp'],
   environment: { times: { heartbeatMs: 10_000, deadAfterMs: 25_000, graceMs: 30_000, handshakeMs: 10_000 } },
 }
+const NOTHING = { channels: undefined, connections: undefined, tls: undefined }
 const BOTH = { policies: ['always', 'never'] } as const
 
 t.test('where nothing is set the gateway’s own counts', (t) => {
@@ -21,7 +22,7 @@ t.test('where nothing is set the gateway’s own counts', (t) => {
     policy: 'always',
     lanes: 4,
     settings: OWN.settings,
-    terms: { services: [], heartbeat_ms: 10_000, dead_after_ms: 25_000, grace_ms: 30_000, channels: ['websocket', 'sse', 'tcp'], settings: { channels: undefined, connections: undefined, tls: undefined } },
+    terms: { services: [], heartbeat_ms: 10_000, dead_after_ms: 25_000, grace_ms: 30_000, channels: ['websocket', 'sse', 'tcp'], settings: { ...NOTHING, heartbeat_ms: 10_000, dead_after_ms: 25_000, grace_ms: 30_000, encryption: 'always' } },
   })
   t.end()
 })
@@ -32,7 +33,7 @@ t.test('what is set counts', (t) => {
     policy: 'never',
     lanes: 4,
     settings: { firstCredit: 16_384, maxStreams: 7 },
-    terms: { services: [], heartbeat_ms: 500, dead_after_ms: 2_000, grace_ms: 0, channels: ['sse'], settings: { channels: ['sse', 'pipe'], connections: undefined, tls: undefined } },
+    terms: { services: [], heartbeat_ms: 500, dead_after_ms: 2_000, grace_ms: 0, channels: ['sse'], settings: { ...NOTHING, channels: ['sse', 'pipe'], heartbeat_ms: 500, dead_after_ms: 2_000, grace_ms: 0, encryption: 'never' } },
   })
   t.equal(offer({ policies: ['always'] }, OWN, set, []).policy, 'always', 'who takes nothing unsealed is let in all the same')
   t.equal(offer(BOTH, { ...OWN, policy: 'never' }, { encryption: 'always' }, []).policy, 'always')
