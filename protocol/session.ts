@@ -5,6 +5,7 @@ import { Budget } from './credit.ts'
 import type { Environment, Times } from './environment.ts'
 import { type ErrorCode, errorByNumber, errors, PosternError } from './errors.ts'
 import { Lane } from './lane.ts'
+import { isStanding } from './lane-stream.ts'
 import { CHANNELS_MAX_COUNT, SESSION_BUDGET_BYTES, STREAM_ID_MAX } from './limits.ts'
 import {
   checkMac,
@@ -81,6 +82,8 @@ export class Session implements ChannelOwner, TrafficOwner {
   readonly peerParity: number
   peerSettings: Settings
   peerDraining = false
+  /** Streams that we have opened so far; none that stands by itself. */
+  openedCount = 0
   ended = false
   readonly volume = new Volume()
   events: SessionEvents = SILENT
@@ -137,12 +140,7 @@ export class Session implements ChannelOwner, TrafficOwner {
     return this.ownStreams + this.peerStreams
   }
 
-  /** Streams that we have opened so far. */
-  get openedCount(): number {
-    return Math.floor(this.nextStream / 2)
-  }
-
-  /** Streams of the peer's that have come so far, those refused too. */
+  /** Streams of the peer's that have come so far, those refused too; none that stands by itself. */
   get cameCount(): number {
     return this.traffic.reduce((sum, { cameCount }) => sum + cameCount, 0)
   }
@@ -193,6 +191,7 @@ export class Session implements ChannelOwner, TrafficOwner {
     this.nextStream += 2
     // Counted after the fact: a head over the limit opened nothing. A stream is never gone within its own opening.
     this.ownStreams++
+    if (!isStanding(opening.kind)) this.openedCount++
     return stream
   }
 

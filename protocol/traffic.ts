@@ -72,7 +72,7 @@ export class Traffic implements StreamDesk {
   private readonly urgentTurns = new Turns()
   private readonly ordinary = new Outbox()
   private readonly turns = new Turns()
-  /** Streams that the peer has opened on this lane. */
+  /** Streams that the peer has opened on this lane; those that stand by themselves come when they like. */
   cameCount = 0
   private ackNow = false
   private ackTimer = false
@@ -391,9 +391,11 @@ export class Traffic implements StreamDesk {
     const kind = reader.u8() as StreamKind
     const last = isStanding(kind) ? this.lastPeerStanding : this.lastPeer
     if (id <= last || this.streams.has(id)) throw new PosternError(errors.protocol_error, `stream ${String(id)} after ${String(last)}`)
-    this.cameCount++
     if (isStanding(kind)) this.lastPeerStanding = id
-    else this.lastPeer = id
+    else {
+      this.lastPeer = id
+      this.cameCount++
+    }
     const ended = (reader.u8() & FLAG_END) !== 0
     const credit = reader.varint()
     const uuid = reader.hex(UUID_BYTES)
