@@ -92,7 +92,7 @@ t.test('a session and its channels count the bytes each way, those of channels t
   t.match(table, /^SESSION.* EXCHANGES +SENT +RECEIVED .*\n\S+ +web-1 .* 1 +1\.[01] MB +1\.[01] MB /)
   for (const response of held) response.end('ok')
   t.equal((await read(await visitor.answer)).status, 200)
-  await to('DELETE', `/v1/sessions/${busy.id}/channels/0`)
+  t.equal(await gateway.command('sessions', 'disconnect', busy.id, '--channel', '0'), `channel 0 of session ${busy.id} is gone\n`)
   const moved = await until('another channel carries it', async () => {
     const now = await session()
     return now.channels.length > 0 ? now : undefined

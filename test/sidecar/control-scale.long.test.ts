@@ -12,6 +12,8 @@ import { mountSmallDisk, noSmallDisk } from './small-disk.ts'
 
 t.setTimeout(300_000)
 const COUNT = 10_000
+/** Entries of the history, and exchanges. */
+const HAPPENED_COUNT = 50_000
 const START_MAX_MS = 5_000
 /** Of the slower machines that this runs on. A list that reads everything takes ten times as long. */
 const ANSWER_MAX_MS = 50
@@ -29,6 +31,12 @@ function fill(stateDir: string): void {
     for (let i = 0; i < COUNT; i++) {
       store.services.put({ ...service, name: `s${number(i)}`, hosts: [`s${number(i)}.test`], labels: i % 10 === 0 ? [`site=${number(i)}`] : [] })
       store.agents.put({ ...agent, id: `a${number(i)}`, services: i === 0 ? ['s00000'] : ['s00000', `s${number(i)}`], labels: [`site=${number(i)}`] })
+    }
+    const at = Math.round(performance.timeOrigin)
+    for (let i = 0; i < HAPPENED_COUNT; i++) {
+      store.history.add({ at, kind: 'session_began', subject: `agents/a${number(i % COUNT)}`, who: 'agent', detail: {} })
+      const exchange = { at, uuid: String(i).padStart(32, '0'), service: 's00000', agent: `a${number(i % COUNT)}`, method: 'GET', path: '/', status: 200, error: i % 1_000 === 0 ? 'agent_lost' : null }
+      store.history.addExchange({ ...exchange, waitMs: 0, headMs: 1, totalMs: 1, sentBytes: 0, receivedBytes: 0 })
     }
   })
   store.close()
@@ -73,6 +81,12 @@ t.test('ten thousand of each', async (t) => {
     t.comment(`${path}: first page ${first.toFixed(1)} ms, last page ${last.toFixed(1)} ms`)
     t.ok(first < ANSWER_MAX_MS && last < ANSWER_MAX_MS, `${path} is read at its beginning and at its end alike`)
   }
+  for (const path of ['/v1/history?limit=100', '/v1/exchanges?limit=100', '/v1/history?subject=agents/a00001', '/v1/exchanges?agent=a00001', '/v1/exchanges?error=agent_lost']) {
+    const first = await median(TRIES, () => to('GET', path))
+    const last = await median(TRIES, () => to('GET', `${path}&after=150`))
+    t.comment(`${path}: the newest ${first.toFixed(1)} ms, the oldest ${last.toFixed(1)} ms`)
+    t.ok(first < ANSWER_MAX_MS && last < ANSWER_MAX_MS, `${path} is read at its beginning and at its end alike`)
+  }
   const put = await median(TRIES, (i) => to('PUT', `/v1/services/new-${number(i)}`, { hosts: [`new-${number(i)}.test`] }))
   const labelled = await median(TRIES, (i) => to('PATCH', `/v1/services/new-${number(i)}`, { labels: [`site=${number(i)}`] }, { 'if-match': '*' }))
   t.comment(`a service is made in ${put.toFixed(1)} ms, and asks for a label in ${labelled.toFixed(1)} ms`)
@@ -86,4 +100,25 @@ t.test('ten thousand of each', async (t) => {
   await until('nginx knows the policy', async () => (await status()) === 308)
   const visible = performance.now() - began
   t.ok(visible < VISIBLE_MAX_MS, `a policy is visible at nginx after ${visible.toFixed(0)} ms`)
+
+  let slowest = 0
+  let over = false
+  const answers = new Set<number>()
+  const visitor = (async () => {
+    while (!over) {
+      const from = performance.now()
+      answers.add(await status())
+      slowest = Math.max(slowest, performance.now() - from)
+    }
+  })()
+  const wanted: [string, object][] = Array.from({ length: COUNT }, (_value, i) => [`s${number(i)}`, { hosts: [`s${number(i)}.test`], labels: i % 10 === 0 ? [`site=${number(i)}`] : [], trailers: true, policy: i === 5_000 ? { https_redirect: 308 } : {} }])
+  began = performance.now()
+  const told = await to('POST', '/v1/apply', { services: Object.fromEntries<object>(wanted) })
+  const applied = performance.now() - began
+  over = true
+  await visitor
+  t.same([...answers], [308])
+  t.equal((told.json.changes as object[]).length, COUNT)
+  t.ok(applied < START_MAX_MS, `all services are changed by one apply in ${applied.toFixed(0)} ms`)
+  t.ok(slowest < VISIBLE_MAX_MS, `and a visitor meanwhile waits ${slowest.toFixed(0)} ms at most`)
 })
