@@ -1,5 +1,5 @@
 // Reaches a host: its name is looked up anew each time, and its addresses of both families are raced (RFC 8305).
-import type { LookupAddress } from 'node:dns'
+import { ADDRCONFIG, type LookupAddress } from 'node:dns'
 import { lookup } from 'node:dns/promises'
 import net from 'node:net'
 
@@ -78,7 +78,8 @@ const underWay = new Map<string, Promise<readonly LookupAddress[]>>()
 function addressesOf(host: string): Promise<readonly LookupAddress[]> {
   const known = underWay.get(host)
   if (known !== undefined) return known
-  const asked = lookup(host, { all: true }).finally(() => underWay.delete(host))
+  // As Node does for a socket: a network of one family alone may have a resolver that never answers for the other.
+  const asked = lookup(host, { all: true, hints: ADDRCONFIG }).finally(() => underWay.delete(host))
   underWay.set(host, asked)
   return asked
 }

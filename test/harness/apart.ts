@@ -11,8 +11,12 @@ const INSIDE = 'POSTERN_TEST_APART'
 /** Of a second family and of no other machine, beside 127.0.0.0/8. */
 export const V6_ADDRESS = 'fd00::1'
 
+/** A resolver's answers of a family of which a machine has loopback addresses alone are left out, as on a machine that lacks it (RFC 3493, AI_ADDRCONFIG). */
+const V4_ADDRESS = '10.99.99.1'
+
 /** Packets of an Ethernet's size, each by itself: a loopback would carry 64 KiB in one, and lose it as one. The resolver is one that runs in here (names.ts). */
-const ENTER = `ip link set lo up mtu 1500 gso_max_segs 1 && ip address add ${V6_ADDRESS}/128 dev lo nodad && mount --bind "$1" /etc/resolv.conf && shift && exec "$@"`
+const ADDRESSES = `ip address add ${V6_ADDRESS}/128 dev lo nodad && ip address add ${V4_ADDRESS}/32 dev lo`
+const ENTER = `ip link set lo up mtu 1500 gso_max_segs 1 && ${ADDRESSES} && mount --bind "$1" /etc/resolv.conf && shift && exec "$@"`
 
 /** A slow answer is waited for, as behind a resolver that is far away. */
 const RESOLVER = 'nameserver 127.0.0.1\noptions timeout:15 attempts:1\n'

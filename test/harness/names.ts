@@ -9,6 +9,8 @@ export interface Names {
   slow(ms: number): void
   /** How often a name was asked for. */
   asked(name: string): number
+  /** How many questions for addresses of the older family waited for their answers at the same time, at most. */
+  mostAtOnce(): number
 }
 
 const PORT = 53
@@ -21,11 +23,15 @@ export async function startNames(t: Ends): Promise<Names> {
   const known = new Map<string, readonly string[]>()
   const asked = new Map<string, number>()
   let delayMs = 0
+  let [waiting, most] = [0, 0]
   const socket = createSocket('udp4')
   const timers = new Set<NodeJS.Timeout>()
   socket.on('message', (query, from) => {
     const { name, type, end } = questionOf(query)
-    if (type === Type.a) asked.set(name, (asked.get(name) ?? 0) + 1)
+    const counts = type === Type.a ? 1 : 0
+    if (counts === 1) asked.set(name, (asked.get(name) ?? 0) + 1)
+    waiting += counts
+    most = Math.max(most, waiting)
     const addresses = known.get(name)
     const right = (addresses ?? []).filter((address) => address.includes(':') === (type === Type.aaaa))
     const head = Buffer.from(query.subarray(0, 12))
@@ -35,6 +41,7 @@ export async function startNames(t: Ends): Promise<Names> {
     const answer = Buffer.concat([head, query.subarray(12, end), ...right.map((address) => recordOf(type, address))])
     const timer = setTimeout(() => {
       timers.delete(timer)
+      waiting -= counts
       socket.send(answer, from.port, from.address)
     }, delayMs)
     timers.add(timer)
@@ -51,6 +58,7 @@ export async function startNames(t: Ends): Promise<Names> {
     set: (name, ...addresses) => void (addresses.length === 0 ? known.delete(name) : known.set(name, addresses)),
     slow: (ms) => (delayMs = ms),
     asked: (name) => asked.get(name) ?? 0,
+    mostAtOnce: () => most,
   }
 }
 

@@ -17,7 +17,7 @@ const NAME = 'gateway.test'
 const [FIRST, SECOND] = ['127.0.0.2', '127.0.0.3']
 const TIMES = { heartbeat_ms: 500, dead_after_ms: 2_000, grace_ms: 10_000 }
 /** Well below what an address that never answers would cost by itself. */
-const QUICK_MS = 5_000
+const QUICK_MS = 8_000
 
 interface World {
   readonly gateway: GatewayProcess
@@ -87,14 +87,16 @@ if (await isApart(t, import.meta.filename, TIMEOUT_MS)) {
     })
   }
 
-  t.test('an address that is slow is waited for while another is tried that leads nowhere', async (t) => {
-    const { names, served, agent: start } = await startWorld(t)
-    names.set(NAME, FIRST, V6_ADDRESS)
-    t.teardown(slowConnects(FIRST))
-    t.teardown(silence(V6_ADDRESS))
-    await start()
-    t.ok((await served()) < QUICK_MS)
-  })
+  for (const [slow, dead] of [[FIRST, V6_ADDRESS], [V6_ADDRESS, FIRST]] as const) {
+    t.test(`an address (${slow}) that is slow is waited for while another is tried that leads nowhere`, async (t) => {
+      const { names, served, agent: start } = await startWorld(t)
+      names.set(NAME, slow, dead)
+      t.teardown(slowConnects(slow))
+      t.teardown(silence(dead))
+      await start()
+      t.ok((await served()) < QUICK_MS)
+    })
+  }
 
   t.test('a name that nobody knows is told of, asked for again and again but not in a storm, and served once it is known', async (t) => {
     const { names, served, agent: start } = await startWorld(t)
@@ -113,7 +115,7 @@ if (await isApart(t, import.meta.filename, TIMEOUT_MS)) {
     names.slow(10_000)
     const agent = await start()
     await served()
-    t.equal(names.asked(NAME), 1)
+    t.equal(names.mostAtOnce(), 1)
     t.notOk(agent.events.some(({ event }) => event === 'failed'))
   })
 }
