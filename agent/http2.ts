@@ -45,7 +45,7 @@ export const dialHttp2: Dial = (options, done) => {
     stream.on('error', broke)
     stream.once('response', (headers) => {
       if (headers[':status'] !== 200) return settle(httpFailure(headers[':status'] ?? 0, headers.location))
-      settle(new ByteCarrier({ kind: 'http2', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, new Http2Socket(stream, connected, later, HTTP2_GREETING.length)))
+      settle(new ByteCarrier({ kind: 'http2', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES, givesChunks: false }, new Http2Socket(stream, connected, later, HTTP2_GREETING.length)))
     })
   })
   return () => {

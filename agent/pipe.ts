@@ -29,7 +29,7 @@ function dialSocket(path: string, done: Parameters<Dial>[1]): () => void {
   socket.once('error', failed)
   socket.once('connect', () => {
     socket.off('error', failed)
-    done(new ByteCarrier({ kind: 'pipe', peer: path, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, socket))
+    done(new ByteCarrier({ kind: 'pipe', peer: path, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES, givesChunks: true }, socket))
   })
   return () => {
     socket.off('error', failed)
@@ -59,7 +59,7 @@ function dialCommand(command: string, done: Parameters<Dial>[1]): () => void {
   if (child.pid === undefined) return () => (over = true)
   const running = new CommandSocket(child)
   child.once('spawn', () => {
-    if (!over) done(new ByteCarrier({ kind: 'pipe', peer: command.trim().split(/\s/)[0]!, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, running))
+    if (!over) done(new ByteCarrier({ kind: 'pipe', peer: command.trim().split(/\s/)[0]!, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES, givesChunks: true }, running))
     over = true
   })
   return () => {

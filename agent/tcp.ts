@@ -13,7 +13,7 @@ const dialPort: Dial = (options, done) => {
   const url = channelUrl(options.gateway)
   return dial(options.way ?? DIRECT, { ...placeOf(url, options.trust), alpn: [PROTOCOL] }, (error, socket) => {
     if (socket === undefined) return done(failureOf(error!, url.host))
-    done(new ByteCarrier({ kind: 'tcp', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, socket))
+    done(new ByteCarrier({ kind: 'tcp', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES, givesChunks: true }, socket))
   })
 }
 
@@ -46,7 +46,7 @@ const dialUpgrade: Dial = (options, done) => {
         return settle({ reason: 'http', detail: 'what answers there goes over to another protocol' })
       }
       upgraded.setTimeout(0)
-      const carrier = new ByteCarrier({ kind: 'tcp', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES }, upgraded)
+      const carrier = new ByteCarrier({ kind: 'tcp', peer: url.host, worker: 0, queueMaxBytes: SOCKET_QUEUE_MAX_BYTES, givesChunks: true }, upgraded)
       settle(carrier)
       if (head.length > 0) carrier.received(head)
     })

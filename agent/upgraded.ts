@@ -21,7 +21,7 @@ export class Upgraded {
     this.stream = stream
     this.onOver = onOver
     socket.on('data', (chunk: Buffer) => {
-      if (!this.deaf && !this.over && !stream.write(chunk)) socket.pause()
+      if (!this.deaf && !this.over && !stream.give(chunk)) socket.pause()
     })
     socket.on('end', () => {
       this.inEnded = true

@@ -23,6 +23,8 @@ export interface ByteCarrierFacts {
   readonly worker: number
   /** Bytes in the socket beyond which `send` says stop. */
   readonly queueMaxBytes: number
+  /** The socket reads into memory of its own for each chunk, as Node's sockets do, and looks at none any more that it has handed out. */
+  readonly givesChunks: boolean
 }
 
 export class ByteCarrier implements Carrier {
@@ -46,7 +48,7 @@ export class ByteCarrier implements Carrier {
     this.worker = facts.worker
     this.queueMaxBytes = facts.queueMaxBytes
     this.socket = socket
-    socket.on('data', (chunk) => this.received(chunk))
+    socket.on('data', (chunk) => this.received(chunk, facts.givesChunks))
     socket.on('drain', () => this.drained())
     // A channel has no half-close.
     socket.on('end', () => {
@@ -83,8 +85,8 @@ export class ByteCarrier implements Carrier {
   }
 
   /** Bytes came: the socket's own, or some that were read before it was handed over. A message that lies whole in `chunk` is a view of it. */
-  received(chunk: Buffer): void {
-    this.reader.push(chunk)
+  received(chunk: Buffer, given = false): void {
+    this.reader.push(chunk, given)
     while (!this.closing && !this.closed) {
       const message = this.reader.next()
       if (message === undefined) return

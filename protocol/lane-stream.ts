@@ -3,6 +3,7 @@ import type { Budget } from './credit.ts'
 import { Window } from './credit.ts'
 import { type ErrorCode, errors, PosternError } from './errors.ts'
 import { ACK_MAX_BYTES, DATA_OVERHEAD_BYTES, endContents, frameSize, headContents, writeDataPrefix, writeEnd } from './frames.ts'
+import { giveBack } from './give-back.ts'
 import { DATA_MAX_BYTES, INLINE_BODY_MAX_BYTES, INTERIM_HEADS_MAX_COUNT, RECORD_PAYLOAD_MAX_BYTES, SEND_QUEUE_BYTES } from './limits.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from './stream.ts'
 
@@ -56,6 +57,8 @@ export class LaneStream implements Stream {
   private firstOffset = 0
   private queuedBytes = 0
   private sentBytes = 0
+  /** Up to this byte of its direction what is queued is still its owner's. */
+  private lentUntil = 0
   private sendLimit: number
   private closing: { readonly trailers: Fields; readonly extension: Fields } | undefined
 
@@ -98,6 +101,12 @@ export class LaneStream implements Stream {
   }
 
   write(chunk: Uint8Array): boolean {
+    const room = this.give(chunk)
+    this.lentUntil = this.sentBytes + this.queuedBytes
+    return room
+  }
+
+  give(chunk: Uint8Array): boolean {
     if (this.sending === 'stopped' || this.isGone) return true
     if (this.sending !== 'body' || this.closing !== undefined) throw new Error(`stream ${String(this.id)}: body while the direction is in ${this.sending}`)
     if (chunk.length > 0) {
@@ -184,7 +193,6 @@ export class LaneStream implements Stream {
   }
 
   private dequeue(into: Buffer, at: number, bytes: number): void {
-    this.sentBytes += bytes
     this.queuedBytes -= bytes
     while (bytes > 0) {
       const chunk = this.queue[this.queuedFrom]!
@@ -192,8 +200,10 @@ export class LaneStream implements Stream {
       into.set(part === chunk.length ? chunk : chunk.subarray(this.firstOffset, this.firstOffset + part), at)
       at += part
       bytes -= part
+      this.sentBytes += part
       this.firstOffset += part
       if (this.firstOffset === chunk.length) {
+        if (this.sentBytes > this.lentUntil) giveBack(chunk)
         this.queue[this.queuedFrom++] = EMPTY
         this.firstOffset = 0
       }

@@ -1,6 +1,7 @@
 // A lane: numbered records in each direction, kept until acknowledged, sent again when it moves to another channel (SPEC §5-§7).
 import type { Clock } from './clock.ts'
 import { errors, PosternError } from './errors.ts'
+import { giveBack } from './give-back.ts'
 import {
   ACK_AFTER_BYTES,
   ACK_AFTER_RECORDS,
@@ -21,7 +22,7 @@ import { cut } from './slab.ts'
 import { varintSize, writeVarint } from './varint.ts'
 
 /** Kind 1, lane ≤ 4, attach count ≤ 8 and number ≤ 8 bytes stand before a payload. */
-export const RECORD_HEADROOM_BYTES = 24
+const RECORD_HEADROOM_BYTES = 24
 
 /** What a lane needs of the channel it rides on. */
 export interface Ride {
@@ -64,6 +65,8 @@ export class Lane {
   private sayNumber = false
   /** Where those in `sent` begin that are still to be sent again, since the lane moved; undefined when all have been. */
   private againFrom: number | undefined
+  /** The first record that no channel before this one had. */
+  private movedAt = 0
 
   private expected = 0
   private ackedToPeer = 0
@@ -127,25 +130,19 @@ export class Lane {
 
   // --- sending -------------------------------------------------------------------------------------------------------
 
-  /**
-   * Numbers a payload and sends it. `piece` has {@link RECORD_HEADROOM_BYTES} of room before `start`. Sealed or not, the bytes are the
-   * lane's from now on.
-   */
-  send(piece: Buffer, start: number, end: number, sealed: boolean, ackOnly: boolean, now: number): void {
+  /** Numbers a payload and sends it; the bytes are copied. */
+  send(plain: Buffer, sealed: boolean, ackOnly: boolean, now: number): void {
     const number = this.nextNumber++
-    let message = piece
-    if (sealed) {
-      message = place(RECORD_HEADROOM_BYTES + (end - start) + SEAL_TAG_BYTES, ackOnly)
-      end = this.out.seal(number, piece.subarray(start, end), message, RECORD_HEADROOM_BYTES)
-      start = RECORD_HEADROOM_BYTES
-    }
-    const payload = message.subarray(start, end)
+    const message = place(RECORD_HEADROOM_BYTES + plain.length + (sealed ? SEAL_TAG_BYTES : 0), ackOnly)
+    if (sealed) this.out.seal(number, plain, message, RECORD_HEADROOM_BYTES)
+    else plain.copy(message, RECORD_HEADROOM_BYTES)
+    const payload = message.subarray(RECORD_HEADROOM_BYTES)
     if (ackOnly) this.acksKept++
     else this.inFlight += payload.length
     this.sent.push({ number, sealed, payload, ackOnly, sentAt: now, deliveredBefore: this.delivered })
-    const from = this.writeHeader(message, start, number, sealed, this.sayNumber)
+    const from = this.writeHeader(message, RECORD_HEADROOM_BYTES, number, sealed, this.sayNumber)
     this.sayNumber = false
-    this.ride!.send(message.subarray(from, end))
+    this.ride!.send(message.subarray(from))
     if (!ackOnly) this.ride!.waitsSince(now)
   }
 
@@ -179,6 +176,8 @@ export class Lane {
       this.inFlight -= record.payload.length
       this.delivered += record.payload.length
       last = record
+      // It came through the only channel that ever had it, so that one is done with its memory.
+      if (record.number >= this.movedAt) giveBack(record.payload)
     }
     if (this.sentFrom > 64 && this.sentFrom * 2 > this.sent.length) {
       this.sent = this.sent.slice(this.sentFrom)
@@ -263,6 +262,7 @@ export class Lane {
     this.sayNumber = true
     this.shortest = Infinity
     this.againFrom = this.sentFrom
+    this.movedAt = this.nextNumber
   }
 
   /** A new lane begins on the channel of the handshake. */
@@ -301,9 +301,12 @@ export class Lane {
   }
 }
 
+/** From this on a record has memory of its own, which is given back when it is acknowledged. */
+const LARGE_MIN_BYTES = 16_384
+
 /** Memory for a record that is kept. One of acks alone may be kept for hours, and must not hold the memory of its neighbours meanwhile. */
-export function place(bytes: number, ackOnly: boolean): Buffer {
-  return ackOnly ? Buffer.allocUnsafeSlow(bytes) : cut(bytes)
+function place(bytes: number, ackOnly: boolean): Buffer {
+  return ackOnly || bytes >= LARGE_MIN_BYTES ? Buffer.allocUnsafeSlow(bytes) : cut(bytes)
 }
 
 const RELEASED: SentRecord = { number: -1, sealed: false, payload: Buffer.alloc(0), ackOnly: true, sentAt: 0, deliveredBefore: 0 }

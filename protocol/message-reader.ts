@@ -1,4 +1,5 @@
 // Reads messages out of bytes that come in pieces of any size: each stands after its length as u24 (SPEC §2).
+import { giveBack } from './give-back.ts'
 import { MESSAGE_MAX_BYTES } from './limits.ts'
 
 export const LENGTH_BYTES = 3
@@ -8,16 +9,19 @@ const ROOM_FACTOR = 4
 export class MessageReader {
   private chunk: Buffer = NOTHING
   private at = 0
+  /** The chunk may go once all of it has been copied. */
+  private given = false
   /** Of a message: what came of its length, or the message itself as far as it came, with room for what comes. */
   private length = 0
   private lengthBytes = 0
   private message: Buffer | undefined
   private messageBytes = 0
 
-  /** More bytes came. All messages of those before must have been taken. */
-  push(chunk: Buffer): void {
+  /** More bytes came. All messages of those before must have been taken. `given`: nobody else looks at them any more. */
+  push(chunk: Buffer, given = false): void {
     this.chunk = chunk
     this.at = 0
+    this.given = given
   }
 
   /** The next message; undefined if more bytes are needed for one, a number if its length is none that a message has. One that lies whole in a chunk is a view of it. */
@@ -31,10 +35,13 @@ export class MessageReader {
         if (++this.lengthBytes === LENGTH_BYTES && (this.length === 0 || this.length > MESSAGE_MAX_BYTES)) return this.length
       } else if (this.chunk.length - this.at >= this.length) {
         this.at += this.length
+        this.given = false
         return this.whole(this.chunk.subarray(this.at - this.length, this.at))
       } else this.message = NOTHING
     }
+    if (this.given) giveBack(this.chunk)
     this.chunk = NOTHING
+    this.given = false
     return undefined
   }
 

@@ -1,17 +1,13 @@
 // Keys and sealing: what is derived from a handshake, and AES-256-GCM records under it (SPEC §4, §6.2).
 import { createCipheriv, createDecipheriv, createHash, hkdfSync } from 'node:crypto'
 import { errors, PosternError } from './errors.ts'
+import { giveBack } from './give-back.ts'
 import { LANE_KEY_STEP_RECORDS, SEAL_TAG_BYTES } from './limits.ts'
 import type { Direction } from './messages.ts'
 
 const KEY_BYTES = 32
 const NO_SALT = Buffer.alloc(0)
 const ALGORITHM = 'aes-256-gcm'
-
-/** Below this, a call costs more than what it saves. */
-const FREED_MIN_BYTES = 16_384
-/** Before the payload of a record: kind, lane, attach count, number. */
-const HEADER_MAX_BYTES = 1 + 4 + 8 + 8
 
 const derive = (key: Uint8Array, salt: Uint8Array, info: Uint8Array): Buffer => Buffer.from(hkdfSync('sha256', key, salt, info, KEY_BYTES))
 
@@ -60,7 +56,7 @@ export class LaneSeal {
     const text = cipher.update(plain)
     cipher.final()
     at += text.copy(into, at)
-    free(text)
+    giveBack(text)
     return at + cipher.getAuthTag().copy(into, at)
   }
 
@@ -77,7 +73,7 @@ export class LaneSeal {
     } catch {
       throw new PosternError(errors.protocol_error, 'a sealed record that was changed on the way')
     }
-    free(sealed)
+    giveBack(sealed)
     return plain
   }
 
@@ -89,15 +85,6 @@ export class LaneSeal {
     this.nonce.writeUInt32BE(Math.floor(number / 0x1_0000_0000), 4)
     this.nonce.writeUInt32BE(number >>> 0, 8)
   }
-}
-
-/**
- * Gives memory back now instead of at the next collection, if these bytes reach to the end of a buffer that held nothing else but a record's
- * header: 64 MB of garbage in buffers make a whole collection, and what comes back at once is still in the processor's cache.
- */
-function free(bytes: Buffer): void {
-  const { buffer, byteOffset, length } = bytes
-  if (length >= FREED_MIN_BYTES && byteOffset <= HEADER_MAX_BYTES && byteOffset + length === buffer.byteLength) (buffer as ArrayBuffer).transfer(0)
 }
 
 /** Seals WELCOME's inside under its key (nonce 0: the key is used once). */

@@ -52,6 +52,8 @@ export interface Stream {
   sendHead(fields: Fields, body: Uint8Array | undefined, end: boolean, extension?: Fields): void
   /** Queues a chunk (not copied: do not touch it afterwards). False: wait for onDrain. After the peer's STOP it is dropped. */
   write(chunk: Uint8Array): boolean
+  /** The same for a chunk that nobody else looks at any more: its memory may go as soon as it has been sent. */
+  give(chunk: Uint8Array): boolean
   /** Completes our direction, after all that is queued. */
   end(trailers?: Fields, extension?: Fields): void
   /** We read no more of the peer's direction; what still comes of it is dropped. */

@@ -2,7 +2,6 @@
 import type { Budget } from './credit.ts'
 import { type ErrorCode, errorByNumber, errors, PosternError } from './errors.ts'
 import {
-  ACK_MAX_BYTES,
   DATA_OVERHEAD_BYTES,
   encodePing,
   encodeRefusal,
@@ -21,13 +20,12 @@ import {
   writeOpen,
 } from './frames.ts'
 import { readExtension, readFields } from './head.ts'
-import { type Lane, place, RECORD_HEADROOM_BYTES } from './lane.ts'
+import type { Lane } from './lane.ts'
 import { isStanding, LaneStream, type StreamDesk } from './lane-stream.ts'
 import { ACK_AFTER_MS, FRAMES_WAITING_MAX_COUNT, OPENS_WAITING_MAX_BYTES, OPENS_WAITING_MAX_COUNT, RECORD_PAYLOAD_MAX_BYTES, SERVICE_NAME_MAX_BYTES } from './limits.ts'
 import { type Policy, readSettings, type Settings } from './messages.ts'
 import { Outbox } from './outbox.ts'
 import { Reader } from './reader.ts'
-import { keep } from './slab.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from './stream.ts'
 import type { Clock } from './clock.ts'
 import { Turns } from './turns.ts'
@@ -55,8 +53,8 @@ const DATA_WORTH_BYTES = 512
 /** A chunk is a view if it is at least a fourth of the memory it lies in, and copied if it is less. */
 const VIEW_SHARE = 4
 
-// Sealing writes to memory of its own, so the plain record can be made in the same place every time.
-const plain = Buffer.allocUnsafeSlow(RECORD_HEADROOM_BYTES + RECORD_PAYLOAD_MAX_BYTES)
+// The lane makes a record of it in memory of its own, so what goes into one can be gathered in the same place every time.
+const plain = Buffer.allocUnsafeSlow(RECORD_PAYLOAD_MAX_BYTES)
 
 export class Traffic implements StreamDesk {
   readonly lane: Lane
@@ -232,33 +230,30 @@ export class Traffic implements StreamDesk {
     const turns = urgent ? this.urgentTurns : this.turns
     if (outbox.empty && turns.empty) return false
     const sealed = urgent || this.owner.policy === 'always'
-    const piece = sealed ? plain : place(plain.length, false)
-    const start = RECORD_HEADROOM_BYTES
-    const afterAck = this.writeAck(piece, start)
-    let at = outbox.take(piece, afterAck)
+    const afterAck = this.writeAck(0)
+    let at = outbox.take(plain, afterAck)
     // What is still in the outbox goes first: it may be the OPEN or HEAD of a stream that has a turn.
-    if (outbox.empty) at = this.fillWithTurns(turns, piece, at)
-    if (!sealed) keep(piece, at)
+    if (outbox.empty) at = this.fillWithTurns(turns, at)
     // Streams that were stopped meanwhile may leave a record empty.
-    if (at > start) this.lane.send(piece, start, at, sealed, at === afterAck, now)
+    if (at > 0) this.lane.send(plain.subarray(0, at), sealed, at === afterAck, now)
     return this.hasWork
   }
 
-  private writeAck(piece: Buffer, at: number): number {
+  private writeAck(at: number): number {
     const count = this.lane.takeAck()
     if (count === undefined) return at
     this.ackNow = false
-    return writeNumbers(piece, at, Frame.ack, count)
+    return writeNumbers(plain, at, Frame.ack, count)
   }
 
   // One round at most in a record: on a slow lane a record then takes no longer than the turns in it.
-  private fillWithTurns(turns: Turns, piece: Buffer, at: number): number {
+  private fillWithTurns(turns: Turns, at: number): number {
     const turnBytes = this.lane.turnBytes
     for (let left = turns.count; left > 0; left--) {
-      if (piece.length - at < DATA_OVERHEAD_BYTES + DATA_WORTH_BYTES) break
+      if (plain.length - at < DATA_OVERHEAD_BYTES + DATA_WORTH_BYTES) break
       const stream = turns.next()
       if (!stream.ready) continue
-      at = stream.takeTurn(piece, at, piece.length, turnBytes)
+      at = stream.takeTurn(plain, at, plain.length, turnBytes)
       if (stream.ready && !stream.isGone) turns.add(stream)
       if (stream.ownerWaits) this.waiting.push(stream)
     }
@@ -267,11 +262,9 @@ export class Traffic implements StreamDesk {
 
   private sendAckAlone(now: number): void {
     if (!this.lane.attached) return
-    const sealed = this.owner.policy === 'always'
-    const piece = sealed ? plain : place(RECORD_HEADROOM_BYTES + ACK_MAX_BYTES, true)
-    const at = this.writeAck(piece, RECORD_HEADROOM_BYTES)
+    const at = this.writeAck(0)
     this.ackNow = false
-    if (at > RECORD_HEADROOM_BYTES) this.lane.send(piece, RECORD_HEADROOM_BYTES, at, sealed, true, now)
+    if (at > 0) this.lane.send(plain.subarray(0, at), this.owner.policy === 'always', true, now)
   }
 
   // After the records: an owner that writes at once is served in the next turn, and other streams before it.

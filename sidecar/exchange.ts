@@ -151,7 +151,7 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter, Traced {
       if (this.heldBytes + chunk.length > HELD_BODY_MAX_BYTES || this.desk.budget.scarce) this.drop()
       else this.hold(chunk)
     }
-    this.ingressWaits = !this.stream.write(chunk)
+    this.ingressWaits = !(this.held === undefined ? this.stream.give(chunk) : this.stream.write(chunk))
     return !this.ingressWaits
   }
 

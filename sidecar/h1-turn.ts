@@ -1,6 +1,7 @@
 // One request and its answer on a connection of nginx's: the body in, the answer out with framing of our own, and what makes it break.
 import { STATUS_CODES } from 'node:http'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
+import { giveBack } from '../protocol/give-back.ts'
 import { type Fields, NO_FIELDS } from '../protocol/stream.ts'
 import type { Answer, Carry, Exchange, Request } from './carry.ts'
 import type { H1Connection } from './ingress-h1.ts'
@@ -11,6 +12,9 @@ import { checkResponseHead, checkTrailers, isBodiless, type ResponseHead } from 
 const HELD_FOR_BODY_MAX_BYTES = 65_536
 /** Up to this, copying a body behind its head costs less than a second buffer to write. */
 const JOINED_BODY_MAX_BYTES = 4_096
+
+/** From this on a piece of a body has memory of its own, which is given back once it was written. */
+const LARGE_MIN_BYTES = 16_384
 
 const EMPTY = Buffer.alloc(0)
 
@@ -199,7 +203,8 @@ export class H1Turn implements Answer {
     this.owed += chunk.length
     this.connection.cork()
     if (this.chunked) socket.write(`${chunk.length.toString(16)}\r\n`, 'latin1')
-    socket.write(chunk, this.told())
+    if (chunk.length < LARGE_MIN_BYTES) socket.write(chunk, this.told())
+    else socket.write(chunk, (error) => this.wrote(chunk, error))
     if (this.chunked) socket.write('\r\n', 'latin1')
   }
 
@@ -214,6 +219,11 @@ export class H1Turn implements Answer {
     if (taken === 0 || this.exchange === undefined) return
     this.owed -= taken
     this.exchange.consumed(taken)
+  }
+
+  private wrote(chunk: Uint8Array, error: Error | null | undefined): void {
+    if (error === null || error === undefined) giveBack(chunk)
+    this.settle()
   }
 
   data(chunk: Uint8Array): void {

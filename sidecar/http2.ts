@@ -61,7 +61,7 @@ export function acceptHttp2(stream: ServerHttp2Stream, { peer, worker }: Arrival
   stream.respond({ ':status': 200, 'content-type': 'application/octet-stream' }, NO_DATE)
   stream.write(HTTP2_GREETING)
   const socket = new Http2Socket(stream, stream.session!, (ms, then) => clock.later(ms, then))
-  return new ByteCarrier({ kind: 'http2', peer, worker, queueMaxBytes: SOCKET_QUEUE_BYTES }, socket)
+  return new ByteCarrier({ kind: 'http2', peer, worker, queueMaxBytes: SOCKET_QUEUE_BYTES, givesChunks: false }, socket)
 }
 
 /** Answers that there is no channel, and lets the connection end. Whoever keeps sending all the same is not read, and has what is left of its time. */

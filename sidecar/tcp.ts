@@ -11,7 +11,7 @@ export const TCP_PROTOCOL = 'postern'
 
 /** Makes a carrier of a socket on which nothing but messages comes. */
 export function carryMessages(kind: 'tcp' | 'pipe', { peer, worker }: Arrival, socket: Duplex): ByteCarrier {
-  return new ByteCarrier({ kind, peer, worker, queueMaxBytes: SOCKET_QUEUE_BYTES }, socket)
+  return new ByteCarrier({ kind, peer, worker, queueMaxBytes: SOCKET_QUEUE_BYTES, givesChunks: true }, socket)
 }
 
 /** Goes over to the protocol and makes a carrier of the socket. `head`: what came behind the request already. */

@@ -49,6 +49,10 @@ export class ScriptedStream implements Stream {
     return !this.waits
   }
 
+  give(chunk: Uint8Array): boolean {
+    return this.write(chunk)
+  }
+
   end(trailers: Fields = NO_FIELDS): void {
     if (this.head === undefined || this.ended || this.failure !== undefined) throw new Error('an end out of turn')
     this.ended = true

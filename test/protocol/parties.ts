@@ -72,7 +72,7 @@ export class Sender extends Recorder {
     while (this.at < this.rest.length) {
       const next = Buffer.from(this.rest.subarray(this.at, this.at + this.piece()))
       this.at += next.length
-      if (!stream.write(next) && this.at < this.rest.length) return
+      if (!stream.give(next) && this.at < this.rest.length) return
     }
     if (this.at === this.rest.length) {
       this.at++
@@ -118,7 +118,7 @@ export class Echo implements StreamEvents {
   }
   onData(chunk: Uint8Array): void {
     this.owed += chunk.length
-    if (this.stream.write(chunk)) this.onDrain()
+    if (this.stream.give(chunk)) this.onDrain()
   }
   onEnd(trailers: Fields): void {
     this.stream.end(trailers)

@@ -115,15 +115,14 @@ export class Wire {
 
   carry(from: WireEnd, message: Buffer): void {
     const to = from === this.left ? this.right : this.left
-    // A copy: what the receiver gets is what was there when it was sent.
-    const copy = Buffer.from(message)
     // A link of so many bytes a millisecond, then the delay. Order holds: nothing overtakes.
-    from.busyUntil = Math.max(from.busyUntil, this.clock.now()) + copy.length / this.bytesPerMs
+    from.busyUntil = Math.max(from.busyUntil, this.clock.now()) + message.length / this.bytesPerMs
     from.lastArrival = Math.max(from.lastArrival, from.busyUntil + this.delayMs())
     this.clock.later(from.lastArrival - this.clock.now(), () => {
       if (!this.open || to.deaf) return
       this.delivered++
-      to.onMessage(copy)
+      // A copy, made at the last moment: a sender that takes a message's memory back while it may still be on its way is found out.
+      to.onMessage(Buffer.from(message))
     })
   }
 
