@@ -196,6 +196,7 @@ export class Agent {
 
   private failed(reason: Extract<AgentEvent, { event: 'failed' }>['reason'], detail: string): void {
     if (!this.become('waiting')) return
+    this.pushed.demands.loginFailed()
     const retryMs = this.backoff.nextMs()
     this.options.onEvent({ event: 'failed', reason, detail, retryMs })
     this.seekIn(retryMs)

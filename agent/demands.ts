@@ -17,6 +17,8 @@ type Peer = Pick<tls.TLSSocket, 'getPeerX509Certificate' | 'getProtocol'>
 /** Something that a certificate or a connection can fail; undefined: it does not. */
 type Check = (shown: Shown) => string | undefined
 
+/** What else there is, a zero byte above all, Node does not compare but throws at. */
+const HOST_NAME = /^[\x21-\x7e]{1,253}$/
 const CHECKED = ['ca', 'server_name', 'min_version'] as const
 type Checked = (typeof CHECKED)[number]
 
@@ -35,6 +37,8 @@ export class Demands {
   /** What every channel has to meet from now on. */
   private readonly held = new Map<Checked, Check>()
   private readonly refusedBy = new Map<string, string>()
+  /** The last login came to nothing with the certificate that the gateway gave. */
+  private withheld = false
   private shownCertificate: { readonly cert: string; readonly key: string } | undefined
   private shown: Shown | undefined
 
@@ -49,13 +53,14 @@ export class Demands {
     this.held.clear()
     this.refusedBy.clear()
     this.shownCertificate = undefined
+    this.withheld = false
     if (without) {
       for (const [name] of this.list) this.refusedBy.set(name, 'none of its channels speaks TLS')
       return
     }
     if (settings.ca !== undefined && own?.ca !== undefined) this.refusedBy.set('tls.ca', 'it has authorities of its own')
     else this.hold('ca', settings.ca, authorityCheck)
-    this.hold('server_name', settings.server_name, (name) => ({ certificate }) => nameFault(certificate, name))
+    this.hold('server_name', settings.server_name, nameCheck)
     this.hold('min_version', settings.min_version, versionCheck)
     if (settings.pins?.some((pin) => pinFrom(pin) === undefined) === true) this.refusedBy.set('tls.pins', 'one of them is no SHA-256 in base64 or hexadecimal')
     this.takeCertificate(settings, own)
@@ -66,9 +71,14 @@ export class Demands {
     this.held.clear()
   }
 
-  /** What the agent shows of itself, where it has nothing of its own to show. */
+  /** No session came of it. It may be the certificate's fault, and whoever gave it can not take it back from an agent that is out: every other try goes without. */
+  loginFailed(): void {
+    this.withheld = !this.withheld
+  }
+
+  /** What the agent shows of itself: its own, or what the gateway gave it. */
   get client(): { readonly cert: string; readonly key: string } | undefined {
-    return this.options.own?.client ?? this.shownCertificate
+    return this.options.own?.client ?? (this.withheld ? undefined : this.shownCertificate)
   }
 
   /** Why a connection that the agent itself would take is not to be used all the same. */
@@ -135,6 +145,10 @@ export class Demands {
 function authorityCheck(ca: string): Check | string {
   const authorities = readAuthorities(ca)
   return authorities === undefined ? 'it holds no certificates' : ({ certificate }) => authorityFault(certificate, authorities)
+}
+
+function nameCheck(name: string): Check | string {
+  return HOST_NAME.test(name) ? ({ certificate }) => nameFault(certificate, name) : 'it is no name of a host'
 }
 
 function versionCheck(least: string): Check | string {

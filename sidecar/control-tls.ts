@@ -48,7 +48,8 @@ export function tlsFaults({ tls }: AgentSettings, at: string): Fault[] {
 
 function certificatesOf(pem: string): X509Certificate[] | undefined {
   const blocks = [...pem.matchAll(BLOCK)]
-  if (blocks.length === 0 || blocks.some(([, kind]) => kind !== 'CERTIFICATE')) return undefined
+  // A block of another form, as keys with a password have it, is none of these: it would be shown to everybody.
+  if (blocks.length === 0 || blocks.length !== pem.split('-----BEGIN ').length - 1 || blocks.some(([, kind]) => kind !== 'CERTIFICATE')) return undefined
   try {
     return blocks.map(([block]) => new X509Certificate(block))
   } catch {

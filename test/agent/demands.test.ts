@@ -63,6 +63,39 @@ t.test('names and versions', (t) => {
   t.end()
 })
 
+t.test('a text that is no name of a host is refused, whenever it comes: nothing is thrown at it', (t) => {
+  const peer = { getPeerX509Certificate: () => new X509Certificate(read('leaf')), getProtocol: () => 'TLSv1.3' }
+  for (const name of ['edge.test\0', '\0', '', ' ', 'e\ndge', 'ä.test', 'x'.repeat(254)]) {
+    for (const first of [true, false]) {
+      const demands = new Demands({ own: undefined, without: false })
+      if (first) demands.fault(peer)
+      demands.take({ server_name: name })
+      t.same(demands.refused, [{ what: 'tls.server_name', reason: 'it is no name of a host' }])
+      t.equal(demands.fault(peer), undefined)
+    }
+  }
+  t.end()
+})
+
+t.test('a certificate that the gateway gave is shown at every other try, once a login came to nothing with it', (t) => {
+  const given = { client_cert: read('leaf'), client_key: readFileSync(join(dir, 'leaf.key'), 'utf8') }
+  const demands = new Demands({ own: undefined, without: false })
+  demands.take(given)
+  const shows = (): boolean => demands.client !== undefined
+  const tries = [0, 1, 2].map(() => {
+    demands.loginFailed()
+    return shows()
+  })
+  t.same(tries, [false, true, false])
+  demands.take(given)
+  t.ok(shows())
+  const own = { cert: given.client_cert, key: given.client_key }
+  const withOwn = new Demands({ own: { pins: [], client: own }, without: false })
+  withOwn.loginFailed()
+  t.equal(withOwn.client, own)
+  t.end()
+})
+
 t.test('what makes no sense is refused with a reason, each by itself, and the rest holds', (t) => {
   const demands = new Demands({ own: undefined, without: false })
   demands.take({ ca: 'none', min_version: '1.4', pins: ['short'], client_cert: read('leaf'), server_name: 'other.test' })

@@ -24,7 +24,11 @@ export async function startFront(t: Ends, plainPort: number, options: tls.TlsOpt
     for (const socket of [near, far]) socket.on('error', () => undefined).on('close', () => [near, far].forEach((one) => void one.destroy()))
   }
   const ender = (shown: tls.TlsOptions): tls.Server => {
-    const server = tls.createServer({ ALPNProtocols: ['http/1.1', 'postern'], ...shown }, (socket) => join(socket, plainPort, (chunk) => (front.heardBytes += chunk.length)))
+    const server = tls.createServer({ ALPNProtocols: ['http/1.1', 'postern'], ...shown }, (socket) => {
+      // As nginx does where certificates are optional: none will do, a wrong one will not.
+      if (shown.requestCert === true && !socket.authorized && socket.getPeerX509Certificate() !== undefined) return void socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')
+      join(socket, plainPort, (chunk) => (front.heardBytes += chunk.length))
+    })
     return server.on('tlsClientError', () => undefined)
   }
   let take: (socket: net.Socket) => void

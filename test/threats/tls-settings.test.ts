@@ -170,11 +170,14 @@ t.test('a certificate that the gateway gives lets the agent in where certificate
     const { json: { code, detail }, text } = await ask(gateway.runDir, 'PATCH', '/v1/agents/agent-1', { settings: { tls } }, { 'if-match': '*' })
     return { code: `${String(code)}: ${String(detail)}`, text }
   }
+  /** Fields of a block are not in base64. */
+  const locked = client.key.replace('\n', '\nDEK-Info: AES-128-CBC,00\n')
   const cases: [object, RegExp][] = [
     [{ client_cert: nameless.cert, client_key: client.key }, /settings\.tls\.client_key is not the key of client_cert/],
     [{ client_cert: client.cert }, /settings\.tls\.client_key is needed/],
     [{ ca: client.cert + client.key }, /settings\.tls\.ca should be certificates in PEM, and nothing else/],
     [{ client_key: client.key.replace('PRIVATE KEY', 'PUBLIC KEY') }, /settings.tls.client_key must match pattern/],
+    [{ client_cert: client.cert + locked, client_key: client.key }, /settings\.tls\.client_cert should be certificates in PEM, and nothing else/],
     [{ ca: '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n' }, /settings\.tls\.ca should be certificates/],
     [{ ca: `${'\n'.repeat(8_000)}${good.cert}`, client_cert: `${'\n'.repeat(7_000)}${client.cert}`, client_key: client.key }, /settings\.tls is of more than 30000 bytes/],
   ]
@@ -186,6 +189,17 @@ t.test('a certificate that the gateway gives lets the agent in where certificate
   }
   const fresh = await ask(gateway.runDir, 'POST', '/v1/agents', { id: 'agent-2', url: 'https://edge.test', settings: { tls: kept } })
   t.match(fresh.json, { status: 400, detail: 'settings.tls.client_key there is none to be kept' })
+})
+
+t.test('a certificate that the gateway gave, and that is taken no more, keeps no agent out', async (t) => {
+  const { front, agent, session, set } = await start(t)
+  const before = await session()
+  const client = stranger.sign('agent')
+  await set({ client_cert: client.cert, client_key: client.key })
+  front.show({ ...good, ca: pem(known), requestCert: true, rejectUnauthorized: false })
+  front.cut()
+  await until('it is there again', async () => ((await session())?.id ?? before!.id) !== before!.id, { logs: () => agent.logs() })
+  t.ok(agent.events.some(({ event }) => event === 'failed'), 'with it nothing came of it')
 })
 
 t.test('where no TLS is spoken, and where the agent has a certificate of its own, it says so', async (t) => {
