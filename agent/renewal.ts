@@ -9,6 +9,9 @@ import { race, type Racer, type Winner } from './race.ts'
 const SPREAD_MS = 500
 /** What did not succeed is tried again after so long, and half as much or less on top, for others may have failed with it: the old session serves. */
 const RETRY_MS = 30_000
+/** Whoever tries out settings is followed at once, so often within so long: a gateway that sets others without end has its agents log in no more often. */
+const RENEWALS_MAX_COUNT = 10
+const RENEWALS_WITHIN_MS = 60_000
 
 export interface RenewalOptions {
   readonly racer: Racer
@@ -20,6 +23,8 @@ export interface RenewalOptions {
 export class Renewal {
   private readonly options: RenewalOptions
   private cancel: (() => void) | undefined
+  /** When the last ones were begun, the oldest first. */
+  private readonly begun: number[] = []
 
   constructor(options: RenewalOptions) {
     this.options = options
@@ -27,7 +32,7 @@ export class Renewal {
 
   /** Renews, if it does not already. */
   begin(): void {
-    if (this.cancel === undefined) this.later(this.chance * SPREAD_MS)
+    if (this.cancel === undefined) this.later(Math.max(this.chance * SPREAD_MS, this.restMs))
   }
 
   stop(): void {
@@ -37,6 +42,12 @@ export class Renewal {
 
   private get chance(): number {
     return this.options.racer.environment.random(4).readUInt32BE() / 2 ** 32
+  }
+
+  /** How long it takes until one more may be begun. */
+  private get restMs(): number {
+    const { begun } = this
+    return begun.length < RENEWALS_MAX_COUNT ? 0 : begun[0]! + RENEWALS_WITHIN_MS - this.options.racer.environment.clock.now()
   }
 
   private again(): void {
@@ -49,6 +60,8 @@ export class Renewal {
 
   private seek(): void {
     const { racer, wish } = this.options
+    this.begun.push(racer.environment.clock.now())
+    if (this.begun.length > RENEWALS_MAX_COUNT) this.begun.shift()
     const { entrant, candidates } = wish()
     this.cancel = race(candidates, racer, (outcome) => {
       if ('reason' in outcome) this.again()

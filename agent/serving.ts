@@ -154,11 +154,11 @@ export class Serving {
 
   private heard(said: GatewaySays): void {
     const { offering, pushed, onSettings } = this.options
+    if ('settings' in said) this.session.keepTimes(timesWithin(said.settings, this.session.environment.times))
+    // The session that serves hears the same, and perhaps has heard later words than these.
+    if (this.retired) return
     if ('services' in said) offering.allow(said.services)
-    else {
-      pushed.take(said.settings)
-      this.session.keepTimes(timesWithin(said.settings, this.session.environment.times))
-    }
+    else pushed.take(said.settings)
     this.control.say(this.says)
     this.tell()
     this.tellRefused()

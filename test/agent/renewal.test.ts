@@ -1,8 +1,10 @@
 // A session that no longer agrees with what is set is replaced by another login beside it: nothing under way is lost, and where that fails the old one serves on.
 import t, { type Test } from 'tap'
 import { Agent } from '../../agent/agent.ts'
+import { type Candidate, listCandidates } from '../../agent/candidates.ts'
 import { processEnvironment } from '../../agent/environment.ts'
 import type { AgentEvent } from '../../agent/events.ts'
+import { Renewal } from '../../agent/renewal.ts'
 import { parseTarget } from '../../agent/target.ts'
 import { encodeControl, type PushedSettings } from '../../protocol/control.ts'
 import { decodeJoin } from '../../protocol/join.ts'
@@ -84,6 +86,50 @@ t.test('a session that serves on says how its origins are', async (t) => {
   await until('the agent knows', () => agent.now.session === before!.id)
   origins.areWell = false
   await until('its gateway hears of it', () => gate.says.at(-1)!.unhealthy.length === 1)
+})
+
+t.test('what a session that it leaves still says of settings changes nothing any more', async (t) => {
+  const { gate, agent, set, held } = await start(t)
+  const [before] = gate.sessions
+  const older = gate.controlStream!
+  gate.visit('demo', '/held')
+  await until('it is at the origin', () => held.length === 1)
+  set({ connections: 2 })
+  await until('it leaves the old one', () => gate.says.some(({ serves }) => serves.length === 0))
+  older.write(encodeControl({ settings: { connections: 3 } }))
+  await until('the agent has heard it', () => before!.allArrived)
+  t.match(agent.now.settings.find(({ name }) => name === 'connections'), { value: '2', source: 'gateway' })
+  held[0]!()
+})
+
+t.test('so many renewals, and then a minute has to pass', (t) => {
+  const waits: { readonly ms: number; readonly go: () => void }[] = []
+  const own = processEnvironment()
+  const clock = { ...own.clock, now: () => 0, later: (ms: number, go: () => void) => {
+    waits.push({ ms, go })
+    return () => undefined
+  } }
+  const fails: Candidate = { ...listCandidates({ gateway: 'http://127.0.0.1:1' }, {})[0]!, dial: (_options, done) => {
+    done({ reason: 'unreachable', detail: 'nobody is there' })
+    return () => undefined
+  } }
+  let begun = 0
+  const renewal = new Renewal({
+    racer: { environment: { ...own, clock }, userAgent: 'test' },
+    wish: () => {
+      begun++
+      return { entrant: { join: { url: 'http://127.0.0.1:1', id: 'a', secret: 's', key: 'k' }, policy: undefined, lanes: 1 }, candidates: [fails] }
+    },
+    onSession: () => undefined,
+  })
+  for (; begun < 10; renewal.stop()) {
+    renewal.begin()
+    t.ok(waits.at(-1)!.ms <= 500)
+    waits.at(-1)!.go()
+  }
+  renewal.begin()
+  t.equal(waits.at(-1)!.ms, 60_000)
+  t.end()
 })
 
 t.test('an agent that leaves meanwhile leaves with all of its sessions', async (t) => {
