@@ -1,5 +1,6 @@
 // The agent's end of a monitor stream: measures its process once, tells the gateway, and that is all (SPEC §10.3).
 import type { Clock } from '../protocol/clock.ts'
+import { errors } from '../protocol/errors.ts'
 import { encodeFigures, type FiguresSaid } from '../protocol/monitor.ts'
 import { NO_FIELDS, type Stream, type StreamEvents } from '../protocol/stream.ts'
 
@@ -12,13 +13,17 @@ export type Counted = Pick<FiguresSaid, 'version' | 'exchanges' | 'served' | 'fa
 export class Monitor implements StreamEvents {
   /** The stream is one of the session's still. */
   open = true
+  private readonly stream: Stream
   private readonly cancel: () => void
 
   /** Takes the stream that the gateway opened. */
   constructor(stream: Stream, clock: Clock, counted: () => Counted) {
+    this.stream = stream
     const due = clock.now() + TIMER_MS
     this.cancel = clock.later(TIMER_MS, () => {
       this.open = false
+      // Whoever has not ended it by then has nothing to say here.
+      stream.stop(errors.cancelled)
       stream.sendHead(NO_FIELDS, encodeFigures({ ...counted(), ...ofProcess(), loop_delay_ms: Math.max(0, clock.now() - due) }), true)
     })
   }
@@ -30,6 +35,7 @@ export class Monitor implements StreamEvents {
   onDrain(): void {}
   onStop(): void {
     this.close()
+    this.stream.reset(errors.cancelled, true)
   }
   onReset(): void {
     this.close()

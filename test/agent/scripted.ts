@@ -33,7 +33,7 @@ export class ScriptedStream implements Stream {
 
   sendHead(fields: Fields, body: Uint8Array | undefined, end: boolean): void {
     if (this.head !== undefined) throw new Error('a second final head')
-    if (fields[1]!.startsWith('1') && fields[1] !== '101') return void this.interims.push(fields)
+    if (fields[1]?.startsWith('1') === true && fields[1] !== '101') return void this.interims.push(fields)
     this.head = fields
     this.whole = end
     this.ended = end
