@@ -69,6 +69,11 @@ t.test('no request is lost by any change', async (t) => {
   await make('no policy', () => to('PATCH', '/v1/services/demo', { policy: {}, trailers: false }, ANY))
   await make('settings of all', () => to('PUT', '/v1/settings', { connections: 2 }, ANY))
   await make('settings of one', () => to('PATCH', '/v1/agents/goes', { settings: { connections: 3 }, labels: ['x=y'] }, ANY))
+  // It logs in once or twice for what was set, and the session that it leaves may go before it is cut.
+  await until('it has the one session that was asked for', async () => {
+    const sessions = (await sessionsOf('goes')) as unknown as { channels: unknown[] }[]
+    return sessions.length === 1 && sessions[0]!.channels.length === 3
+  })
   await make('a channel that is cut', async () => to('DELETE', `/v1/sessions/${(await sessionsOf('goes'))[0]!.id}/channels/0`))
   await make('a session that is ended', async () => to('DELETE', `/v1/sessions/${(await sessionsOf('goes'))[0]!.id}`))
   await until('its agent is back', async () => (await sessionsOf('goes')).length === 1)
