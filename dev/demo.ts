@@ -17,8 +17,9 @@ const USAGE = `usage: npm run demo [-- OPTIONS]
   --port N           nginx's port on 127.0.0.1 (default 8080)
   --policy WORD      payload sealed: always or never (default always)
   --channel KIND     how the agent gets out: websocket, http2, tcp, sse, long-poll or pipe (default: as it chooses)
-  --proxy URL        through which proxy
-  --connections N    over how many channels at once (default 1)`
+  --proxy URL        through which proxy; a pipe goes through none
+  --connections N    over how many channels at once (default 1)
+  --help             this`
 
 /** The exit code of Postern's commands, and of this one, for what was said wrong on the command line. */
 const USAGE_CODE = 2
@@ -34,19 +35,22 @@ interface Options {
   agent: string[]
 }
 
-function readOptions(argv: readonly string[]): Options {
+/** Undefined: what the options are was asked. */
+function readOptions(argv: readonly string[]): Options | undefined {
   const { values } = parseArgs({
     args: [...argv],
     options: {
       origin: { type: 'string' }, host: { type: 'string' }, port: { type: 'string' }, channel: { type: 'string' },
-      proxy: { type: 'string' }, connections: { type: 'string' }, policy: { type: 'string' },
+      proxy: { type: 'string' }, connections: { type: 'string' }, policy: { type: 'string' }, help: { type: 'boolean', short: 'h' },
     },
   })
+  if (values.help === true) return undefined
   const port = Number(values.port ?? 8080)
   if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new Error('--port takes a number from 1 to 65535')
   const connections = Number(values.connections ?? 1)
   if (!Number.isInteger(connections) || connections < 1) throw new Error('--connections takes a whole number of at least 1')
   if (values.origin !== undefined && !URL.canParse(values.origin)) throw new Error('--origin takes a URL, such as http://127.0.0.1:3000')
+  if (values.channel === 'pipe' && values.proxy !== undefined) throw new Error('--channel pipe goes through no --proxy')
   const host = (values.host ?? 'demo.localhost').toLowerCase()
   if (!/^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/.test(host)) throw new Error('--host takes a hostname, such as app.localhost')
   const policy = values.policy ?? 'always'
@@ -65,7 +69,10 @@ function readOptions(argv: readonly string[]): Options {
 }
 
 async function demo(options: Options): Promise<void> {
-  if (await accepts({ port: options.port })) throw new Error(`something listens on port ${String(options.port)} already: choose another with --port`)
+  if (await accepts({ port: options.port })) {
+    console.error(`something listens on port ${String(options.port)} already: choose another with --port`)
+    process.exit(1)
+  }
   const dir = mkdtempSync(join(tmpdir(), 'postern-demo-'))
   const processes = new Processes()
   const sample = options.origin === undefined ? await startSampleService() : undefined
@@ -114,11 +121,12 @@ async function demo(options: Options): Promise<void> {
   console.log(`ready ${address}`)
 }
 
-let options: Options
+let options: Options | undefined
 try {
   options = readOptions(process.argv.slice(2))
 } catch (error) {
   console.error(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`)
   process.exit(USAGE_CODE)
 }
-await demo(options)
+if (options === undefined) console.log(USAGE)
+else await demo(options)

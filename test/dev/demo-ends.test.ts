@@ -33,6 +33,7 @@ t.test('the demo says what is wrong with its options and exits with 2', async (t
     [['--host', 'a b'], /--host takes/],
     [['--port', '0'], /--port takes/],
     [['--origin', 'nonsense'], /--origin takes a URL/],
+    [['--channel', 'pipe', '--proxy', 'http://127.0.0.1:3128'], /pipe goes through no --proxy/],
     [['--port', String(await freePort()), '--origin', 'ftp://here'], /only http and https/],
   ] as const
   for (const [options, says] of wrong) {
@@ -48,4 +49,5 @@ t.test('the demo says so when its port is taken', async (t) => {
   const demo = startDemo(t, ['--port', String(origin.port)])
   t.equal(await demo.ended, 1)
   t.match(demo.out(), new RegExp(`something listens on port ${String(origin.port)} already`))
+  t.notMatch(demo.out(), /demo\.ts/, 'and no more than that')
 })
