@@ -33,6 +33,8 @@ export interface NginxOptions {
   readonly workers?: number
   /** A free one, if it is not said. */
   readonly port?: number
+  /** Whom root's workers run as, instead of root: who may read what they need is then to be seen to. */
+  readonly user?: string
 }
 
 export interface RunningNginx {
@@ -70,8 +72,8 @@ export async function modulePath(binary: Binary, name = 'ngx_http_js_module.so')
   return join(/--modules-path=(\S+)/.exec(stderr)?.[1] ?? 'modules', name)
 }
 
-/** A user for the workers: root's nginx keeps root, for the folders of a test are its own alone. */
-const user = process.getuid?.() === 0 ? 'user root;' : ''
+/** Then the workers are root, too, if nobody says otherwise: the folders of a test are its own alone. */
+const asRoot = process.getuid?.() === 0
 
 /** `nginx -t` of a whole configuration: rejects with what nginx says. */
 export async function checkConfiguration(binary: Binary, prefix: string, file: string): Promise<string> {
@@ -88,7 +90,7 @@ export async function startNginx(t: Pick<Test, 'teardown' | 'fail'>, options: Ng
   await prepareEdge(edge, options.runDir)
   const port = options.port ?? (await freePort())
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((kind) => `${kind}_temp_path ${dir}/${kind};`).join(' ')
-  writeFileSync(join(dir, 'nginx.conf'), `${user}
+  writeFileSync(join(dir, 'nginx.conf'), `${asRoot ? `user ${options.user ?? 'root'};` : ''}
 load_module ${await modulePath(binary)};
 ${options.modules?.map((path) => `load_module ${path};`).join('\n') ?? ''}
 worker_processes ${String(options.workers ?? 1)};
