@@ -2,8 +2,8 @@
 import { errors, PosternError } from './errors.ts'
 import { encodeLine, JsonLines } from './json-lines.ts'
 
-/** A hostname list and service names for thousands of services stay below this. */
-export const CONTROL_LINE_MAX_BYTES = 262_144
+/** What an agent says of its services is longer than what it is told of them (twice their names), and reasons come on top. */
+export const CONTROL_LINE_MAX_BYTES = 1_048_576
 /** Reasons are for people: whoever serves thousands of services reads of so many. */
 export const REFUSED_MAX_COUNT = 256
 export const REASON_MAX_CHARACTERS = 300

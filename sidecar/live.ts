@@ -1,5 +1,6 @@
 // The main thread's answers to the control server: sessions and channels as they are, whether visitors can come, and the ending of what is to end.
 import type { Clock } from '../protocol/clock.ts'
+import type { RefusedPush } from '../protocol/control.ts'
 import { errors } from '../protocol/errors.ts'
 import type { Reading } from './agent-figures.ts'
 import type { LiveGateway, LiveSession, Ready, SessionsAsked } from './control-live.ts'
@@ -96,7 +97,7 @@ export class Live implements LiveGateway {
         return { kind, peer, worker, round_trip_ms: roundTripMs ?? null, lanes, age_s: (now - since) / 1_000, streams, sent_bytes: sentBytes, received_bytes: receivedBytes }
       }),
       unhealthy: member.serving.filter((service) => member.unhealthy.has(service)),
-      refused: member.refused,
+      refused: member.untoldCount === 0 ? member.refused : [untold(member.untoldCount), ...member.refused],
       says: member.status?.said ?? null,
       attached: session.attached,
       services: member.serving,
@@ -110,3 +111,5 @@ export class Live implements LiveGateway {
     }
   }
 }
+
+const untold = (count: number): RefusedPush => ({ what: 'services', reason: `it may serve ${String(count)} more than an agent can be told of` })

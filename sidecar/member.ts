@@ -41,6 +41,8 @@ export class Member implements StreamEvents {
   unhealthy: ReadonlySet<string> = new Set()
   /** What of the gateway's word it does not take, and why. */
   refused: readonly RefusedPush[] = []
+  /** Services it may serve that it is not told of, for they are too many. */
+  untoldCount = 0
   /** What of that it may serve: the index's business (serving.ts). */
   serving: readonly string[] = []
   /** What its agent says of itself, if it does. */

@@ -50,5 +50,12 @@ function timesOf({ environment }: Pick<Configured, 'environment'>, set: AgentSet
   return { heartbeat_ms: beat, dead_after_ms: Math.max(set.dead_after_ms ?? deadAfterMs, 2 * beat), grace_ms: set.grace_ms ?? graceMs }
 }
 
+/** As many of them, from the first, as a list of so many bytes holds. */
+export function fitting(services: readonly ServedService[], maxBytes: number): readonly ServedService[] {
+  let bytes = 2
+  const past = services.findIndex((service) => (bytes += Buffer.byteLength(JSON.stringify(service)) + 1) > maxBytes)
+  return past < 0 ? services : services.slice(0, past)
+}
+
 /** What is set must keep no agent out: one that does not take payload unsealed has it sealed. */
 const sealed = ({ policies }: Pick<Hello, 'policies'>, wanted: Policy): Policy => (policies.includes(wanted) ? wanted : 'always')

@@ -10,7 +10,7 @@ import type { Session } from '../protocol/session.ts'
 import { type Opening, type Stream, type StreamEvents, StreamKind } from '../protocol/stream.ts'
 import type { AgentEntry, Directory, DirectoryListener, ServiceChange, ServiceEntry } from './directory.ts'
 import { Member } from './member.ts'
-import { offer, pushedOf, streamsOf } from './offer.ts'
+import { fitting, offer, pushedOf, streamsOf } from './offer.ts'
 import { Serving } from './serving.ts'
 import { Workers } from './workers.ts'
 
@@ -22,6 +22,8 @@ const DECOY_SECRET_BYTES = 32
 
 /** WELCOME is one message of 68,608 bytes at most; who may serve more than this hears of it on the control stream. */
 const WELCOME_SERVICES_MAX_BYTES = 32_768
+/** Half of what a line of the control stream holds: what the agent says of them is to fit too. Of those beyond it hears nothing, and the operator does. */
+const SAID_SERVICES_MAX_BYTES = 524_288
 
 /** Told of what happens to sessions: for the log and the history. */
 export interface Witness {
@@ -197,7 +199,10 @@ export class Registry implements Gatekeeper, DirectoryListener {
   }
 
   private tell(member: Member, agent: AgentEntry): void {
-    member.push({ services: this.allowed(agent) })
+    const allowed = this.allowed(agent)
+    const services = fitting(allowed, SAID_SERVICES_MAX_BYTES)
+    member.untoldCount = allowed.length - services.length
+    member.push({ services })
     const set = agent.settings ?? {}
     member.keep(pushedOf(this.options, set), streamsOf(this.options, set))
   }
