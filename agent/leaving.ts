@@ -8,8 +8,9 @@ export const DRAIN_MS = 30_000
 const LAST_BYTES_MS = 2_000
 /** How soon it looks: no visitor notices … */
 const LOOK_MS = 20
-/** … and later on after this part of what it has waited. */
+/** … and later on after this part of what it has waited, but an agent that was told to end waits for no look any longer than this. */
 const LOOK_PART = 1 / 100
+const LOOK_MAX_MS = 1_000
 
 export async function leave(serving: Serving, clock: Clock, withinMs = DRAIN_MS): Promise<void> {
   const began = clock.now()
@@ -27,7 +28,7 @@ export async function leave(serving: Serving, clock: Clock, withinMs = DRAIN_MS)
 export async function lookUntil(enough: () => boolean, until: number, clock: Clock): Promise<void> {
   const began = clock.now()
   while (!enough() && clock.now() < until) {
-    const ms = Math.max(LOOK_MS, (clock.now() - began) * LOOK_PART)
+    const ms = Math.min(LOOK_MAX_MS, Math.max(LOOK_MS, (clock.now() - began) * LOOK_PART))
     await new Promise<void>((resolve) => void clock.later(ms, resolve))
   }
 }

@@ -104,9 +104,11 @@ export function login(carrier: Carrier, options: LoginOptions, environment: Envi
 /** The gateway says how often and how long, within what makes sense for an agent: it can neither keep it busy nor deaf. */
 export function timesWithin(terms: Pick<PushedSettings, 'heartbeat_ms' | 'dead_after_ms' | 'grace_ms'>, own: Times): Times {
   const within = (ms: unknown, least: number, most: number, otherwise: number): number => (typeof ms === 'number' ? Math.min(Math.max(ms, least), most) : otherwise)
+  const heartbeatMs = within(terms.heartbeat_ms, HEARTBEAT_MIN_MS, HEARTBEAT_MAX_MS, own.heartbeatMs)
   return {
-    heartbeatMs: within(terms.heartbeat_ms, HEARTBEAT_MIN_MS, HEARTBEAT_MAX_MS, own.heartbeatMs),
-    deadAfterMs: within(terms.dead_after_ms, 2 * HEARTBEAT_MIN_MS, 3 * HEARTBEAT_MAX_MS, own.deadAfterMs),
+    heartbeatMs,
+    // A gateway that answers every beat must not be taken for dead.
+    deadAfterMs: Math.max(2 * heartbeatMs, within(terms.dead_after_ms, 0, 3 * HEARTBEAT_MAX_MS, own.deadAfterMs)),
     graceMs: within(terms.grace_ms, 0, GRACE_MAX_MS, own.graceMs),
     handshakeMs: own.handshakeMs,
   }

@@ -53,3 +53,15 @@ t.test('it ends soon after what was under way, and at once for who leaves it a s
   await pass(clock, 40_000)
   t.same(hurried.told.filter((word) => word === 'close'), ['close'])
 })
+
+t.test('of one that somebody else ended after an hour nothing is left a second later', async (t) => {
+  const clock = new SimulatedClock()
+  const { one, is } = serving()
+  let over = false
+  void leave(one, clock, 60 * MINUTE_MS).then(() => (over = true))
+  await pass(clock, 50 * MINUTE_MS)
+  t.notOk(over)
+  is.ended = true
+  await pass(clock, 1_100)
+  t.ok(over)
+})

@@ -402,6 +402,7 @@ t.test('the agent beats and waits as the gateway says, within its own bounds', (
   for (const [said, taken] of [
     [{ heartbeatMs: 500, deadAfterMs: 1_500, graceMs: 3_000 }, { heartbeatMs: 500, deadAfterMs: 1_500, graceMs: 3_000 }],
     [{ heartbeatMs: 50, deadAfterMs: 100, graceMs: 0 }, { heartbeatMs: HEARTBEAT_MIN_MS, deadAfterMs: 2 * HEARTBEAT_MIN_MS, graceMs: 0 }],
+    [{ heartbeatMs: 30_000, deadAfterMs: 1_000, graceMs: 0 }, { heartbeatMs: 30_000, deadAfterMs: 60_000, graceMs: 0 }],
     [{ heartbeatMs: 1e9, deadAfterMs: 1e9, graceMs: 1e9 }, { heartbeatMs: HEARTBEAT_MAX_MS, deadAfterMs: 3 * HEARTBEAT_MAX_MS, graceMs: GRACE_MAX_MS }],
   ] as const) {
     const world = new World()
