@@ -98,7 +98,7 @@ export class Registry implements Gatekeeper, DirectoryListener {
     const others = this.byAgent.get(agent.id)
     if (others !== undefined && others.size >= SESSIONS_PER_AGENT_MAX_COUNT && ![...others].some((member) => member.instance === instance)) return errors.gateway_busy
     const services = this.allowed(agent)
-    const fit = JSON.stringify(services).length <= WELCOME_SERVICES_MAX_BYTES
+    const fit = fitting(services, WELCOME_SERVICES_MAX_BYTES).length === services.length
     return offer(hello, this.options, agent.settings ?? {}, fit ? services : [])
   }
 

@@ -129,3 +129,12 @@ t.test('an agent with more services than a welcome holds comes in and hears of t
   t.equal(agent.pushed[0]!.split(',').length, services.length)
   t.equal(await rig.ask('service-1999').done(), 'head 200, end')
 })
+
+t.test('what a welcome holds is counted in bytes', async (t) => {
+  const rig = await Rig.start(t)
+  rig.directory.setService('wide', ['ü'.repeat(20_000)])
+  rig.allow('a', ['wide'])
+  const agent = await rig.agent('a', answers(200, ''), ['wide'])
+  t.same(agent.session.terms.services, [])
+  t.equal(await rig.ask('wide').done(), 'head 200, end')
+})
