@@ -127,6 +127,10 @@ class WebsocketCarrier implements Carrier {
     socket.on('close', (code, reason) => this.onClosed(this.failure !== '' ? this.failure : `closed (${String(code)}${reason.length > 0 ? ` ${reason.toString('utf8')}` : ''})`))
   }
 
+  get queuedBytes(): number {
+    return this.socket.bufferedAmount
+  }
+
   send(message: Buffer): boolean {
     if (this.socket.readyState !== WebSocket.OPEN) return true
     this.masks.next(message)

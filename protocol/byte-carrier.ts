@@ -3,7 +3,6 @@ import type { Carrier } from './channel.ts'
 import { SENT_WHILE_FULL_MAX_COUNT } from './limits.ts'
 import { LENGTH_BYTES, MessageReader } from './message-reader.ts'
 
-
 /** What it needs of a socket: a part of Node's Duplex. */
 export interface ByteSocket {
   readonly writableLength: number
@@ -23,7 +22,7 @@ export interface ByteCarrierFacts {
   readonly worker: number
   /** Bytes in the socket beyond which `send` says stop. */
   readonly queueMaxBytes: number
-  /** The socket reads into memory of its own for each chunk, as Node's sockets do, and looks at none any more that it has handed out. */
+  /** The socket looks at no chunk any more that it has handed out, as Node's net and tls: where nothing else lies in its memory, that may be given back. */
   readonly givesChunks: boolean
 }
 
@@ -57,6 +56,10 @@ export class ByteCarrier implements Carrier {
     })
     socket.on('error', (error) => this.ended(error.message))
     socket.on('close', () => this.ended('the connection was closed'))
+  }
+
+  get queuedBytes(): number {
+    return this.socket.writableLength
   }
 
   send(message: Buffer): boolean {

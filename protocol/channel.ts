@@ -19,6 +19,8 @@ export interface Carrier {
   readonly quiet?: boolean
   /** It belongs to a session from now on: what proves its requests, where it is made of requests. Called once. */
   bind?(proof: ChannelProof): void
+  /** At least so many bytes of what was sent are still looked at by the transport. Not known: all of them may be. */
+  readonly queuedBytes?: number
   /** Sends a message (not copied). False: wait for onDrain before sending more than heartbeats. */
   send(message: Buffer): boolean
   /** Closes after what was sent has left; `abort` at once. onClosed follows either way, once. */
@@ -112,6 +114,14 @@ export class Channel implements Ride {
     this.carrier.abort()
     // A carrier whose peer is gone may take long to say so.
     this.gone('aborted')
+  }
+
+  get sentBytes(): number {
+    return this.volume.sentBytes
+  }
+
+  get leftBytes(): number {
+    return this.volume.sentBytes - (this.carrier.queuedBytes ?? Infinity)
   }
 
   counter(lane: number): { next: number | undefined } {

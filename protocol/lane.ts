@@ -1,7 +1,7 @@
 // A lane: numbered records in each direction, kept until acknowledged, sent again when it moves to another channel (SPEC §5-§7).
 import type { Clock } from './clock.ts'
 import { errors, PosternError } from './errors.ts'
-import { giveBack } from './give-back.ts'
+import { GIVEN_BACK_MIN_BYTES, giveBack } from './give-back.ts'
 import {
   ACK_AFTER_BYTES,
   ACK_AFTER_RECORDS,
@@ -27,6 +27,9 @@ const RECORD_HEADROOM_BYTES = 24
 /** What a lane needs of the channel it rides on. */
 export interface Ride {
   readonly writable: boolean
+  /** Bytes that were sent over it, and how many of them the transport does not look at any more. */
+  readonly sentBytes: number
+  readonly leftBytes: number
   send(message: Buffer): void
   /** Something was sent at that time which is to be answered. */
   waitsSince(at: number): void
@@ -38,6 +41,8 @@ interface SentRecord {
   readonly payload: Buffer
   /** Only ACK inside: asks for none, is not counted. */
   readonly ackOnly: boolean
+  /** Bytes that had been sent over its channel when it was. */
+  sentBytes: number
   sentAt: number
   deliveredBefore: number
 }
@@ -139,11 +144,12 @@ export class Lane {
     const payload = message.subarray(RECORD_HEADROOM_BYTES)
     if (ackOnly) this.acksKept++
     else this.inFlight += payload.length
-    this.sent.push({ number, sealed, payload, ackOnly, sentAt: now, deliveredBefore: this.delivered })
     const from = this.writeHeader(message, RECORD_HEADROOM_BYTES, number, sealed, this.sayNumber)
     this.sayNumber = false
-    this.ride!.send(message.subarray(from))
-    if (!ackOnly) this.ride!.waitsSince(now)
+    const ride = this.ride!
+    ride.send(message.subarray(from))
+    this.sent.push({ number, sealed, payload, ackOnly, sentBytes: ride.sentBytes, sentAt: now, deliveredBefore: this.delivered })
+    if (!ackOnly) ride.waitsSince(now)
   }
 
   // Writes the header so that it ends where the payload starts; returns where it begins.
@@ -162,8 +168,8 @@ export class Lane {
     return Infinity
   }
 
-  /** The peer has so many of our records. */
-  acked(count: number, now: number): void {
+  /** The peer has so many of our records. `left`: bytes that the channel does not look at any more. */
+  acked(count: number, now: number, left = this.ride?.leftBytes ?? 0): void {
     if (count > this.nextNumber) throw new PosternError(errors.protocol_error, `an ack of ${String(count)} records, ${String(this.nextNumber)} were sent`)
     let last: SentRecord | undefined
     while (this.sentFrom < this.sent.length && this.sent[this.sentFrom]!.number < count) {
@@ -176,8 +182,8 @@ export class Lane {
       this.inFlight -= record.payload.length
       this.delivered += record.payload.length
       last = record
-      // It came through the only channel that ever had it, so that one is done with its memory.
-      if (record.number >= this.movedAt) giveBack(record.payload)
+      // No channel before this one may look at it, nor this one: a peer that acknowledges what it never got would have us send what lies there next.
+      if (record.number >= this.movedAt && record.sentBytes <= left) giveBack(record.payload)
     }
     if (this.sentFrom > 64 && this.sentFrom * 2 > this.sent.length) {
       this.sent = this.sent.slice(this.sentFrom)
@@ -256,7 +262,8 @@ export class Lane {
    * the old channel meanwhile may have overtaken `peerExpects`.
    */
   attach(ride: Ride, attachCount: number, peerExpects: number): void {
-    this.acked(peerExpects, this.clock.now())
+    // What the channel that it leaves still looks at is not for sure.
+    this.acked(peerExpects, this.clock.now(), 0)
     this.ride = ride
     this.attachCount = attachCount
     this.sayNumber = true
@@ -301,12 +308,12 @@ export class Lane {
   }
 }
 
-/** From this on a record has memory of its own, which is given back when it is acknowledged. */
-const LARGE_MIN_BYTES = 16_384
-
-/** Memory for a record that is kept. One of acks alone may be kept for hours, and must not hold the memory of its neighbours meanwhile. */
+/**
+ * Memory for a record that is kept. A large one has its own, to be given back when it is acknowledged; one of acks alone may be kept for hours, and
+ * must not hold the memory of its neighbours meanwhile.
+ */
 function place(bytes: number, ackOnly: boolean): Buffer {
-  return ackOnly || bytes >= LARGE_MIN_BYTES ? Buffer.allocUnsafeSlow(bytes) : cut(bytes)
+  return ackOnly || bytes >= GIVEN_BACK_MIN_BYTES ? Buffer.allocUnsafeSlow(bytes) : cut(bytes)
 }
 
-const RELEASED: SentRecord = { number: -1, sealed: false, payload: Buffer.alloc(0), ackOnly: true, sentAt: 0, deliveredBefore: 0 }
+const RELEASED: SentRecord = { number: -1, sealed: false, payload: Buffer.alloc(0), ackOnly: true, sentBytes: 0, sentAt: 0, deliveredBefore: 0 }

@@ -1,5 +1,5 @@
 // Reads messages out of bytes that come in pieces of any size: each stands after its length as u24 (SPEC §2).
-import { giveBack } from './give-back.ts'
+import { GIVEN_BACK_MIN_BYTES, giveBack } from './give-back.ts'
 import { MESSAGE_MAX_BYTES } from './limits.ts'
 
 export const LENGTH_BYTES = 3
@@ -54,7 +54,9 @@ export class MessageReader {
     const part = Math.min(this.length - this.messageBytes, this.chunk.length - this.at)
     const bytes = this.messageBytes + part
     if (bytes > message.length) {
-      this.message = Buffer.allocUnsafe(Math.min(this.length, ROOM_FACTOR * bytes))
+      const room = Math.min(this.length, ROOM_FACTOR * bytes)
+      // One that is large has memory of its own, to be given back.
+      this.message = room < GIVEN_BACK_MIN_BYTES ? Buffer.allocUnsafe(room) : Buffer.allocUnsafeSlow(room)
       message.copy(this.message, 0, 0, this.messageBytes)
     }
     this.chunk.copy(this.message!, this.messageBytes, this.at, this.at + part)

@@ -37,6 +37,8 @@ export interface Exchange {
   readonly agent: string
   /** More of the request body (not copied). False: wait for `drain`. */
   write(chunk: Uint8Array): boolean
+  /** The same for a chunk that nobody else looks at any more: its memory may go as soon as it has been sent. */
+  give(chunk: Uint8Array): boolean
   /** The request body is complete. */
   end(trailers?: Fields): void
   /** So many bytes of the answer's body (those inlined in `head` too) were taken by nginx. */

@@ -144,6 +144,14 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter, Traced {
   // --- the ingress's calls -------------------------------------------------------------------------------------------
 
   write(chunk: Uint8Array): boolean {
+    return this.take(chunk, false)
+  }
+
+  give(chunk: Uint8Array): boolean {
+    return this.take(chunk, true)
+  }
+
+  private take(chunk: Uint8Array, given: boolean): boolean {
     if (this.over || this.stopped || this.isTooMuch(chunk)) return true
     if (this.stream === undefined) return this.writeWaiting(chunk)
     if (this.held !== undefined) {
@@ -151,7 +159,8 @@ export class CarriedExchange implements Exchange, StreamEvents, Waiter, Traced {
       if (this.heldBytes + chunk.length > HELD_BODY_MAX_BYTES || this.desk.budget.scarce) this.drop()
       else this.hold(chunk)
     }
-    this.ingressWaits = !(this.held === undefined ? this.stream.give(chunk) : this.stream.write(chunk))
+    // What is held may be wanted again.
+    this.ingressWaits = !(given && this.held === undefined ? this.stream.give(chunk) : this.stream.write(chunk))
     return !this.ingressWaits
   }
 

@@ -1,7 +1,7 @@
 // One request and its answer on a connection of nginx's: the body in, the answer out with framing of our own, and what makes it break.
 import { STATUS_CODES } from 'node:http'
 import { type ErrorCode, errors } from '../protocol/errors.ts'
-import { giveBack } from '../protocol/give-back.ts'
+import { GIVEN_BACK_MIN_BYTES, giveBack } from '../protocol/give-back.ts'
 import { type Fields, NO_FIELDS } from '../protocol/stream.ts'
 import type { Answer, Carry, Exchange, Request } from './carry.ts'
 import type { H1Connection } from './ingress-h1.ts'
@@ -12,9 +12,6 @@ import { checkResponseHead, checkTrailers, isBodiless, type ResponseHead } from 
 const HELD_FOR_BODY_MAX_BYTES = 65_536
 /** Up to this, copying a body behind its head costs less than a second buffer to write. */
 const JOINED_BODY_MAX_BYTES = 4_096
-
-/** From this on a piece of a body has memory of its own, which is given back once it was written. */
-const LARGE_MIN_BYTES = 16_384
 
 const EMPTY = Buffer.alloc(0)
 
@@ -77,13 +74,13 @@ export class H1Turn implements Answer {
   /** How many of the bytes were this request's. */
   take(bytes: Buffer): number {
     if (this.tunnels) {
-      if (!this.over || !this.visitorOver) this.pauseUnless(this.exchange!.write(bytes))
+      if (!this.over || !this.visitorOver) this.pauseUnless(this.exchange!.give(bytes))
       return bytes.length
     }
     if (this.bodyLeft === 0) return 0
     const part = bytes.length > this.bodyLeft ? bytes.subarray(0, this.bodyLeft) : bytes
     this.bodyLeft -= part.length
-    if (!this.over && !this.stoppedReading) this.pauseUnless(this.exchange!.write(part) || this.bodyLeft === 0)
+    if (!this.over && !this.stoppedReading) this.pauseUnless(this.exchange!.give(part) || this.bodyLeft === 0)
     if (this.bodyLeft === 0) this.bodyCame()
     return part.length
   }
@@ -203,7 +200,7 @@ export class H1Turn implements Answer {
     this.owed += chunk.length
     this.connection.cork()
     if (this.chunked) socket.write(`${chunk.length.toString(16)}\r\n`, 'latin1')
-    if (chunk.length < LARGE_MIN_BYTES) socket.write(chunk, this.told())
+    if (chunk.length < GIVEN_BACK_MIN_BYTES) socket.write(chunk, this.told())
     else socket.write(chunk, (error) => this.wrote(chunk, error))
     if (this.chunked) socket.write('\r\n', 'latin1')
   }

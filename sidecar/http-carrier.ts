@@ -63,6 +63,11 @@ export abstract class HttpCarrier implements Carrier {
     this.proof = proof
   }
 
+  // What is taken of it is copied into a body.
+  get queuedBytes(): number {
+    return this.waiting.bytes
+  }
+
   send(message: Buffer): boolean {
     if (this.closing || this.closed) return true
     this.waiting.add(message)

@@ -57,6 +57,10 @@ export class WebSocketCarrier implements Carrier {
     socket.on('drain', () => this.drained())
   }
 
+  get queuedBytes(): number {
+    return this.socket.writableLength
+  }
+
   send(message: Buffer): boolean {
     if (this.closing || this.closed) return true
     this.ws.send(message, BINARY)

@@ -89,6 +89,7 @@ for (const [name, kind] of Object.entries(KINDS)) {
       rig.link.stall()
       let sent = 0
       while (sender.carrier.send(Buffer.alloc(60_000)) && sent < 1_000) sent++
+      t.ok(sender.carrier.queuedBytes! > 0, 'and counts what has not left')
       t.ok(sent < 1_000, 'it says stop')
       t.equal(sender.carrier.send(Buffer.from('beat')), false, 'and goes on saying so')
       t.equal(sender.drains, 0)

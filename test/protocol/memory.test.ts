@@ -1,9 +1,11 @@
 // Large memory is given back as soon as nobody needs it, and not before: what is sent, what is acknowledged, what is read.
 import t from 'tap'
+import { Lane } from '../../protocol/lane.ts'
 import { LENGTH_BYTES, MessageReader } from '../../protocol/message-reader.ts'
-import { decodeChannelOpen } from '../../protocol/messages.ts'
+import { decodeChannelOpen, Direction } from '../../protocol/messages.ts'
+import { LaneSeal } from '../../protocol/seal.ts'
 import { Echo, opening, Recorder, Sender, SessionRecorder } from './parties.ts'
-import { pair, Wire, type WireEnd } from './simulation.ts'
+import { pair, SimulatedClock, Wire, type WireEnd } from './simulation.ts'
 
 const LARGE_BYTES = 50_000
 
@@ -46,6 +48,30 @@ t.test('a record’s memory goes when it is acknowledged', async (t) => {
   t.ok(clock.run(() => messages.some(isLarge)))
   const record = messages.find(isLarge)!
   t.ok(clock.run(() => isGone(record)))
+})
+
+t.test('a record that the channel still looks at keeps its memory, whatever the peer acknowledges', async (t) => {
+  const messages: Buffer[] = []
+  const ride = {
+    writable: true,
+    sentBytes: 0,
+    leftBytes: 0,
+    waitsSince: () => undefined,
+    send: (message: Buffer) => {
+      messages.push(message)
+      ride.sentBytes += message.length
+    },
+  }
+  const seal = (): LaneSeal => new LaneSeal(Buffer.alloc(32), Direction.toAgent, 0)
+  const lane = new Lane(0, 'always', seal(), seal(), new SimulatedClock())
+  lane.begin(ride)
+  for (let i = 0; i < 3; i++) lane.send(large(), true, false, 0)
+  ride.leftBytes = messages[0]!.length
+  lane.acked(2, 0)
+  t.same(messages.map(isGone), [true, false, false])
+  ride.leftBytes = ride.sentBytes
+  lane.acked(3, 0)
+  t.same(messages.map(isGone), [true, false, true])
 })
 
 t.test('a record that an old channel may still hold keeps its memory when a new one brings its ack', async (t) => {

@@ -117,8 +117,10 @@ export class Wire {
     const to = from === this.left ? this.right : this.left
     // A link of so many bytes a millisecond, then the delay. Order holds: nothing overtakes.
     from.busyUntil = Math.max(from.busyUntil, this.clock.now()) + message.length / this.bytesPerMs
+    from.queuedBytes += message.length
     from.lastArrival = Math.max(from.lastArrival, from.busyUntil + this.delayMs())
     this.clock.later(from.lastArrival - this.clock.now(), () => {
+      from.queuedBytes -= message.length
       if (!this.open || to.deaf) return
       this.delivered++
       // A copy, made at the last moment: a sender that takes a message's memory back while it may still be on its way is found out.
@@ -148,6 +150,8 @@ export class WireEnd implements Carrier {
   /** Takes nothing in, as behind a black hole. */
   deaf = false
   lastArrival = 0
+  /** Whatever is on its way is still looked at. */
+  queuedBytes = 0
   busyUntil = 0
   readonly sent: Buffer[] = []
   onMessage: (message: Buffer) => void = () => undefined

@@ -31,6 +31,10 @@ export class Carried implements Exchange {
     this.complete = complete
     this.answer = answer
   }
+  give(chunk: Uint8Array): boolean {
+    return this.write(chunk)
+  }
+
   write(chunk: Uint8Array): boolean {
     this.body = Buffer.concat([this.body, chunk])
     return this.room
