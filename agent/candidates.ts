@@ -53,7 +53,10 @@ export function listCandidates(wishes: Wishes, env: Env): Candidate[] {
   if (channel !== 'auto' && !kinds.includes(channel)) throw new SettingsError(`${JSON.stringify(channel)} is no channel; there are auto, ${kinds.join(', ')}`)
   if (channel === PIPE && pipe === undefined) throw new SettingsError('which command, or which socket? --pipe COMMAND or --pipe unix:/PATH')
   // Whoever names a command has no other way, unless they name another kind with it.
-  if (pipe !== undefined && (channel === 'auto' || channel === PIPE)) return [pipeCandidate(gateway, pipe)]
+  if (pipe !== undefined && (channel === 'auto' || channel === PIPE)) {
+    if (wishes.proxy !== undefined) throw new SettingsError('a pipe goes by no proxy: that is for its command to know')
+    return [pipeCandidate(gateway, pipe)]
+  }
   return allOf(gateway, wayTo(gateway, wishes.proxy, env), wishes.trust).filter(({ kind }) => channel === 'auto' || kind === channel)
 }
 

@@ -74,6 +74,7 @@ t.test('what is wrong is said', (t) => {
     [{ channel: 'carrier-pigeon' }, /no channel; there are auto, websocket, http2, tcp, sse, long-poll, pipe/],
     [{ channel: 'constructor' }, /no channel/],
     [{ channel: 'pipe' }, /--pipe COMMAND/],
+    [{ pipe: 'ssh edge', proxy: PROXY }, /goes by no proxy/],
     [{ proxy: 'ftp://x' }, /proxy/],
   ] as const) t.throws(() => list(wishes), says)
   for (const gateway of ['gw.example', 'ftp://gw.example', 'tcp://gw.example', 'tls://gw.example:1/path', 'https://user:secret@gw.example', 'https://', '']) {
