@@ -56,7 +56,7 @@ export function login(carrier: Carrier, options: LoginOptions, environment: Envi
     carrier.send(proof)
   }
 
-  const takeWelcome = (message: Buffer): void => {
+  const takeWelcome = (message: Buffer): Session => {
     const inside = openOnce(welcomeKey(sessionKey, firstThree), message.subarray(1))
     if (inside === undefined) throw new PosternError(errors.protocol_error, 'the welcome was changed on the way')
     const welcome = decodeWelcomeInside(inside)
@@ -76,11 +76,12 @@ export function login(carrier: Carrier, options: LoginOptions, environment: Envi
       { ...environment, times: timesWithin(welcome.terms, environment.times) },
     )
     session.begin(carrier)
-    over(session)
+    return session
   }
 
   carrier.onMessage = (message) => {
     if (step === 'over') return
+    let session: Session | undefined
     try {
       const kind = message[0]
       if (kind === Kind.close) {
@@ -88,18 +89,19 @@ export function login(carrier: Carrier, options: LoginOptions, environment: Envi
         carrier.close()
         over({ code, detail: detail === '' ? code.says : detail })
       } else if (kind === Kind.challenge && step === 'challenge' && message.length <= HANDSHAKE_MESSAGE_MAX_BYTES) takeChallenge(message)
-      else if (kind === Kind.welcome && step === 'welcome') takeWelcome(message)
+      else if (kind === Kind.welcome && step === 'welcome') session = takeWelcome(message)
       else throw new PosternError(errors.protocol_error, `a message of kind ${String(kind)} where the ${step} was next`)
     } catch (error) {
       fail(error)
     }
+    // What its owner throws is no fault of the handshake's, and must not be lost as one.
+    if (session !== undefined) over(session)
   }
   carrier.onClosed = (reason) => {
     if (step !== 'over') over({ code: errors.agent_lost, detail: reason })
   }
   carrier.send(hello)
 }
-
 
 /** The gateway says how often and how long, within what makes sense for an agent: it can neither keep it busy nor deaf. */
 export function timesWithin(terms: Pick<PushedSettings, 'heartbeat_ms' | 'dead_after_ms' | 'grace_ms'>, own: Times): Times {

@@ -104,6 +104,21 @@ t.test('the right secret gets a session on which streams work, sealed or not', (
   t.end()
 })
 
+t.test('what the owner of a new session throws is not lost as a fault of the handshake', (t) => {
+  const world = new World()
+  const done = (): void => {
+    throw new Error('the owner’s own')
+  }
+  login(
+    world.wire().left,
+    { agentId: 'agent-1', secret: SECRET, gatewayKey: publicKey(SETUP), instance: world.random.bytes(16), policies: ['always'], lanes: 1, settings: SETTINGS },
+    world.environment,
+    done,
+  )
+  t.throws(() => world.settle(1_000), /the owner’s own/)
+  t.end()
+})
+
 t.test('a wrong secret, an unknown id and another gateway get none, and look alike to the gateway', (t) => {
   const world = new World()
   t.equal(refused(world.login({ secret: 'another' })), 'unauthenticated')
