@@ -31,6 +31,9 @@ export interface ChannelsOptions {
 /** A channel, for people. */
 export interface ChannelState extends ChannelSaid {
   readonly age_ms: number
+  /** To the gateway, and from it, without what the transport puts around them. */
+  readonly sent_bytes: number
+  readonly received_bytes: number
 }
 
 /**
@@ -88,10 +91,11 @@ export class Channels {
   }
 
   get states(): ChannelState[] {
-    return this.session.channelFacts.flatMap(({ carrier, roundTripMs, lanes }) => {
+    return this.session.channelFacts.flatMap(({ carrier, roundTripMs, lanes, volume: { sentBytes, receivedBytes } }) => {
       const held = this.held.get(carrier)
       if (held === undefined) return []
-      return [{ kind: held.candidate.kind, way: wayName(held.candidate.way), round_trip_ms: roundTripMs ?? null, age_ms: this.now - held.since, lanes }]
+      const { candidate, since } = held
+      return [{ kind: candidate.kind, way: wayName(candidate.way), round_trip_ms: roundTripMs ?? null, age_ms: this.now - since, sent_bytes: sentBytes, received_bytes: receivedBytes, lanes }]
     })
   }
 

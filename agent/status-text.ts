@@ -1,4 +1,5 @@
 // What `postern status` shows of an agent's document, for people.
+import { sizeText } from '../protocol/volume.ts'
 import type { AgentState } from './agent.ts'
 import { safe } from './report.ts'
 import { table } from './table.ts'
@@ -19,8 +20,10 @@ export function statusLines(document: StatusDocument): string[] {
   if (session !== null) lines.push(`  ${String(exchanges)} ${exchanges === 1 ? 'request' : 'requests'} under way`)
   for (const { name, hosts, target } of services) lines.push(`  ${hosts.length > 0 ? hosts.join(', ') : name} → ${target}`)
   for (const { name, refused } of settings) if (refused !== null) lines.push(`  not as the gateway has set it: ${name}: ${refused}`)
-  const rows = channels.map(({ kind, way, round_trip_ms, age_ms, lanes }) => [kind, way, round_trip_ms === null ? '-' : `${round_trip_ms.toFixed(0)} ms`, ageText(age_ms), lanes.join(' ')])
-  if (rows.length > 0) lines.push(...table(['KIND', 'WAY', 'ROUND TRIP', 'AGE', 'LANES'], rows).map((line) => `  ${line}`))
+  const rows = channels.map(({ kind, way, round_trip_ms, age_ms, sent_bytes, received_bytes, lanes }) => {
+    return [kind, way, round_trip_ms === null ? '-' : `${round_trip_ms.toFixed(0)} ms`, ageText(age_ms), sizeText(sent_bytes), sizeText(received_bytes), lanes.join(' ')]
+  })
+  if (rows.length > 0) lines.push(...table(['KIND', 'WAY', 'ROUND TRIP', 'AGE', 'SENT', 'RECEIVED', 'LANES'], rows).map((line) => `  ${line}`))
   else if (session !== null) lines.push('  no channel at the moment')
   return lines.map(safe)
 }

@@ -1,5 +1,6 @@
 // The commands that manage a gateway, by the control server's resources: what each asks and what it prints.
 import { parse } from 'yaml'
+import { sizeText } from '../protocol/volume.ts'
 import { apply, exported } from './apply.ts'
 import type { Command, CommandName, Given } from './command.ts'
 import type { Control, Reply } from './control-client.ts'
@@ -7,7 +8,7 @@ import type { FiguresShown } from './control-figures.ts'
 import type { AgentShown, ExchangeShown, HistoryShown, RouteShown, ServiceShown, SessionShown, TokenShown } from './control-schemas.ts'
 import { withoutKeys } from './control-tls.ts'
 import { SettingsError } from './settings.ts'
-import { json, list, moment, need, size, table } from './told.ts'
+import { json, list, moment, need, table } from './told.ts'
 
 /** Every other command runs or sets up a gateway. */
 export type Managing = Exclude<CommandName, 'start' | 'check' | 'nginx' | 'pipe' | 'completion'>
@@ -74,8 +75,8 @@ const DOES: Readonly<Record<Managing, Do>> = {
       session.attached ? session.channels.map(({ kind }) => kind).join(' ') : 'resuming',
       session.services.join(' '),
       String(session.exchanges),
-      size(session.sent_bytes),
-      size(session.received_bytes),
+      sizeText(session.sent_bytes),
+      sizeText(session.received_bytes),
       session.round_trip_ms === null ? '-' : `${session.round_trip_ms.toFixed(0)} ms`,
       `${String(Math.round(session.age_s))} s`,
     ])
@@ -83,7 +84,7 @@ const DOES: Readonly<Record<Managing, Do>> = {
   },
   'sessions figures': async ({ call }, { args, json: asJson }) => {
     const figures = need(await call('GET', `/v1/sessions/${encodeURIComponent(args[0]!)}/figures`)) as FiguresShown
-    const shown = (name: string, value: string | number): string => (typeof value === 'string' ? value : name.endsWith('_bytes') ? size(value) : String(Math.round(value * 1_000) / 1_000))
+    const shown = (name: string, value: string | number): string => (typeof value === 'string' ? value : name.endsWith('_bytes') ? sizeText(value) : String(Math.round(value * 1_000) / 1_000))
     return asJson ? json(figures) : table(['FIGURE', 'VALUE'], Object.entries(figures).map(([name, value]) => [name, shown(name, value)]))
   },
   'sessions disconnect': async ({ call }, { args, given }) => {

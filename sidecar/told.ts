@@ -11,7 +11,6 @@ export class RefusedError extends Error {
 }
 
 const PAGE_COUNT = 1_000
-const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'] as const
 const DATE = /^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:T[0-9:.]+(?:Z|[+-][0-9]{2}:[0-9]{2}))?$/
 
 /** The body of an answer that is none of a refusal. Throws a {@link RefusedError}. */
@@ -42,14 +41,6 @@ export function moment(typed: string): string | null {
 }
 
 export const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
-
-/** Bytes as a person reads them. */
-export function size(bytes: number): string {
-  let value = bytes
-  let unit = 0
-  for (; value >= 1_000 && unit < UNITS.length - 1; unit++) value /= 1_000
-  return `${unit === 0 ? String(value) : value.toFixed(1)} ${UNITS[unit]!}`
-}
 
 // What agents say of themselves is shown too: nothing in it moves the cursor of a terminal.
 const safe = (cell: string): string => cell.replace(/[\p{Cc}\p{Cf}]/gu, '?')

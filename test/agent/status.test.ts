@@ -46,14 +46,14 @@ t.test('it tells of each agent, its session and its channels, without a secret',
   const { id, secret, url } = decodeJoin(gate.join)
   for (const document of documents) {
     t.match(document, { agent: id, gateway: url, state: 'serving', session: /^[0-9a-f]{32}$/, exchanges: 0, services: [{ name: 'demo', hosts: ['demo.example'], target: origin.url }] })
-    t.match(document.channels, [{ kind: 'websocket', way: 'direct', lanes: [0], age_ms: Number }])
+    t.match(document.channels, [{ kind: 'websocket', way: 'direct', lanes: [0], age_ms: Number, sent_bytes: Number, received_bytes: Number }])
     t.ok(Date.parse(document.since!) <= Date.now())
   }
   const shown = status(home)
   t.equal(shown.code, 0)
   t.match(shown.out, new RegExp(`^an-agent \\(process ${String(agents[0]!.child.pid)}\\) at ${url}: session [0-9a-f]{32} since `, 'm'))
   t.match(shown.out, /^ {2}demo\.example → http/m)
-  t.match(shown.out, /^ {2}KIND +WAY +ROUND TRIP +AGE +LANES\n {2}websocket +direct +- +\d+ s +0$/m)
+  t.match(shown.out, /^ {2}KIND +WAY +ROUND TRIP +AGE +SENT +RECEIVED +LANES\n {2}websocket +direct +- +\d+ s +\S+ k?B +\S+ k?B +0$/m)
   t.notMatch(out + shown.out, secret)
   const folder = join(home, 'postern')
   t.equal(statSync(folder).mode & 0o777, 0o700)
@@ -63,6 +63,23 @@ t.test('it tells of each agent, its session and its channels, without a secret',
   t.equal(readdirSync(folder).length, 1, 'one that was killed leaves its socket')
   t.equal(status(home).code, 1)
   t.notOk(existsSync(folder) && readdirSync(folder).length > 0, 'which is removed when it is asked')
+})
+
+t.test('it tells how many bytes each channel carried each way', async (t) => {
+  const BODY_BYTES = 1_000_000
+  const gate = await startGate(t)
+  const origin = await startOrigin(t, (request, response) => void request.resume().on('end', () => response.end(Buffer.alloc(BODY_BYTES))))
+  const home = homeOf(t)
+  await runAgent(t, ['http', origin.url], { join: gate.join, home })
+  t.equal((await gate.answered(gate.visit())).text.length, BODY_BYTES)
+  const [document] = JSON.parse(status(home, '--json').out) as StatusDocument[]
+  const [{ sent_bytes: sent, received_bytes: received }] = document!.channels as [StatusDocument['channels'][number]]
+  t.ok(sent >= BODY_BYTES && sent < 1.1 * BODY_BYTES, `${String(sent)} bytes to the gateway`)
+  t.ok(received > 0 && received < 0.1 * BODY_BYTES, `${String(received)} bytes from it`)
+  t.match(status(home).out, /^ {2}websocket .* s +1\.[01] MB +[\d.]+ k?B +0$/m)
+  const [facts] = gate.sessions[0]!.channelFacts
+  // It stood still while the commands ran.
+  await until('the other end counts the same', () => facts!.volume.receivedBytes >= sent && facts!.volume.sentBytes >= received)
 })
 
 t.test('an agent that seeks its gateway says so', async (t) => {
@@ -154,7 +171,7 @@ t.test('each system has its place', (t) => {
 
 t.test('nothing that an agent was told by others makes a line of its own, or moves a terminal', (t) => {
   const nasty = 'a\nb\u001b[31m\u202e'
-  const channel = { kind: nasty, way: nasty, round_trip_ms: 1, age_ms: 90_000_000, lanes: [0, 1] }
+  const channel = { kind: nasty, way: nasty, round_trip_ms: 1, age_ms: 90_000_000, sent_bytes: 0, received_bytes: 0, lanes: [0, 1] }
   const document = { pid: 1, version: '1', agent: nasty, gateway: nasty, state: 'serving', session: 's', age_ms: 1, since: 's', exchanges: 1, services: [{ name: nasty, hosts: [nasty], target: nasty }], channels: [channel], offers: [], settings: [] } as const
   for (const line of statusLines(document)) t.notMatch(line, /[\p{Cc}\p{Cf}]/u)
   t.equal(statusLines(document).length, 5)
