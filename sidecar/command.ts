@@ -29,6 +29,7 @@ const OPTIONS = {
   subject: { type: 'string', value: 'SUBJECT', about: 'of one resource, as agents/web-1' },
   kind: { type: 'string', value: 'KIND', about: 'of one kind, as session_ended' },
   limit: { type: 'string', value: 'N', about: 'so many entries at most (50)' },
+  follow: { type: 'boolean', about: 'those that come from now on, as they come; with --json one a line' },
   channel: { type: 'string', value: 'N', about: 'only its channel at this place, from 0' },
   file: { type: 'string', short: 'f', value: 'FILE', about: 'what is to be there, as YAML' },
   'dry-run': { type: 'boolean', about: 'only show the difference' },
@@ -76,7 +77,7 @@ export const COMMANDS = {
   'tokens list': { about: 'the tokens' },
   'tokens remove': { args: 'ID', about: 'remove it' },
   'routes list': { about: 'what is published, and whether somebody serves it' },
-  'exchanges list': { options: ['of', 'agent', 'error', 'uuid', 'limit'], about: 'recent exchanges, the newest first' },
+  'exchanges list': { options: ['of', 'agent', 'error', 'uuid', 'limit', 'follow'], about: 'recent exchanges, the newest first' },
   'history list': { options: ['subject', 'kind', 'limit'], about: 'what happened, the newest first' },
   apply: { options: ['file', 'dry-run', 'prune'], about: 'make it as a file says, and show the difference' },
   export: { about: 'all settings, services and agents as such a file' },
@@ -187,7 +188,7 @@ function checkArguments(name: CommandName, args: readonly string[]): void {
 }
 
 /** What options ask of each other. */
-function checkGiven(name: CommandName, { service = [], label = [], host = [], prefix = [], disable, enable, scope = [], file, out, limit, channel }: Given): void {
+function checkGiven(name: CommandName, { service = [], label = [], host = [], prefix = [], disable, enable, scope = [], file, out, limit, channel, uuid, follow }: Given): void {
   const need = (isThere: boolean, says: string): void => {
     if (!isThere) throw new SettingsError(says)
   }
@@ -201,6 +202,7 @@ function checkGiven(name: CommandName, { service = [], label = [], host = [], pr
   if (name === 'tokens add') need(scope.length > 0, 'tokens add needs --scope SCOPE')
   if (name === 'apply') need(file !== undefined, 'apply needs -f FILE')
   if (name === 'nginx') need(out !== undefined, 'nginx needs --out DIR, the folder that nginx includes from')
+  need(follow !== true || (uuid === undefined && limit === undefined), '--follow goes with neither --uuid nor --limit')
   for (const [option, value] of Object.entries({ limit, channel })) need(value === undefined || /^[0-9]{1,4}$/.test(value), `--${option} takes a number`)
 }
 

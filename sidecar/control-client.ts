@@ -16,6 +16,8 @@ export interface Reply {
 
 export interface Control {
   readonly call: (method: string, path: string, body?: unknown, headers?: Readonly<Record<string, string>>) => Promise<Reply>
+  /** Gives each event of a feed to `take`, one after the other, until that says false; or returns why there is no feed. */
+  readonly follow: (path: string, take: (event: string, data: unknown) => Promise<boolean>) => Promise<Reply>
   /** Writes what is read there to a new file for its owner alone. */
   readonly save: (path: string, file: string) => Promise<void>
 }
@@ -52,6 +54,18 @@ export async function withControl<T>(settings: Settings, version: string, use: (
       } catch (error) {
         throw went(error)
       }
+    },
+    follow: async (path, take) => {
+      try {
+        const answer = await ask(socketPath, 'GET', path, undefined, {})
+        if (answer.statusCode !== 200) return await read(answer)
+        // Whoever reads what is printed may let us wait for as long as it likes.
+        answer.socket.setTimeout(0)
+        for await (const { event, data } of eventsOf(answer)) if (!(await take(event, data))) return { status: 200, body: undefined, headers: answer.headers }
+      } catch (error) {
+        throw went(error)
+      }
+      throw went('its feed ended')
     },
     save: async (path, file) => {
       let answer: IncomingMessage
@@ -108,6 +122,7 @@ async function withStore<T>(settings: Settings, version: string, use: (control: 
         if (fault !== undefined) throw fault
         return { status: answer.statusCode, body: answer.body === '' ? undefined : answer.json<unknown>(), headers: answer.headers }
       },
+      follow: () => Promise.reject(new UnreachableError('no gateway runs here that could be followed')),
       save: (_path, file) => Promise.resolve(store.backup(file)),
     })
   } finally {
@@ -144,5 +159,19 @@ async function read(response: IncomingMessage): Promise<Reply> {
     return { status: response.statusCode!, body: text === '' ? undefined : (JSON.parse(text) as unknown), headers: response.headers }
   } catch {
     throw new UnreachableError('what answers on control.sock is no gateway')
+  }
+}
+
+/** The events of a feed, which has JSON in each on one line. */
+async function* eventsOf(feed: IncomingMessage): AsyncGenerator<{ readonly event: string; readonly data: unknown }> {
+  let text = ''
+  for await (const part of feed.setEncoding('utf8') as AsyncIterable<string>) {
+    const blocks = (text + part).split('\n\n')
+    text = blocks.pop()!
+    if (text.length > ANSWER_MAX_BYTES) throw new UnreachableError(`an event of the gateway is larger than ${String(ANSWER_MAX_BYTES)} bytes`)
+    for (const block of blocks) {
+      const [, event, data] = /^event: (.*)\ndata: (.*)$/m.exec(block) ?? []
+      if (event !== undefined && data !== undefined) yield { event, data: JSON.parse(data) as unknown }
+    }
   }
 }

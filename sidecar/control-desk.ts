@@ -11,7 +11,7 @@ import type { AgentEntry, ServiceEntry } from './directory.ts'
 import type { Change } from './known.ts'
 import { isUnwritable, type Store } from './store.ts'
 import type { StoredAgent } from './store-agents.ts'
-import type { Kept } from './store-history.ts'
+import type { Kept, StoredExchange } from './store-history.ts'
 import type { StoredService } from './store-services.ts'
 
 export interface DeskOptions {
@@ -53,6 +53,8 @@ export class Desk {
   readonly live: LiveFar
   /** Called after each thing that came into the history. */
   readonly listeners = new Set<() => void>()
+  /** Called with the exchanges of a batch once the store has them. */
+  readonly exchangeListeners = new Set<(exchanges: readonly StoredExchange[]) => void>()
   private troubled = false
   /** What creations answered: with secrets in it, and so in memory alone. */
   private readonly answers = new Map<string, Said>()

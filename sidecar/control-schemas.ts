@@ -97,7 +97,7 @@ export const servicePut = named('ServicePut', record({ hosts }, serviceFields))
 export const serviceChange = named('ServiceChange', record({}, { hosts, ...serviceFields }))
 
 const APPLIED_MAX_COUNT = 100_000
-const yesNo = (description: string) => choice(['true', 'false'], { description })
+export const yesNo = (description: string) => choice(['true', 'false'], { description })
 export const applyQuery = { dry_run: yesNo('only answers what it would do'), prune: yesNo('what the body does not name goes') }
 export const applyBody = named('Wanted', record({}, {
   settings,

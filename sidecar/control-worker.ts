@@ -14,7 +14,7 @@ import type { Batch } from './journal.ts'
 import type { Change } from './known.ts'
 import { listen } from './sockets.ts'
 import { Store } from './store.ts'
-import type { Happening } from './store-history.ts'
+import type { Happening, StoredExchange } from './store-history.ts'
 
 const port = parentPort!
 const { stateDir, publicUrl, controlHosts, version, kept, places } = workerData as WorkerStart
@@ -57,12 +57,15 @@ function detailOf(store: Store, { kind, subject, detail }: Happening): Happening
 function write({ desk }: ControlApp, batch: Batch): void {
   // The batch is on the gateway's clock.
   const wall = now() - batch.now
+  const exchanges = batch.exchanges.map((one) => ({ ...one, at: Math.round(wall + one.at) }))
+  const stored: StoredExchange[] = []
   try {
     desk.write(() => {
       for (const one of batch.happenings) desk.store.history.add({ ...one, at: Math.round(wall + one.at), detail: detailOf(desk.store, one) })
       if (batch.leftOut > 0) desk.store.history.add({ at: now(), kind: 'left_out', subject: 'history', who: 'gateway', detail: { count: batch.leftOut } })
-      for (const one of batch.exchanges) desk.store.history.addExchange({ ...one, at: Math.round(wall + one.at) })
+      for (const one of exchanges) stored.push({ id: desk.store.history.addExchange(one), ...one })
     })
+    for (const listener of desk.exchangeListeners) listener(stored)
   } catch (error) {
     if (!(error instanceof Problem)) throw error
   }

@@ -5,6 +5,7 @@ import { readPem } from './certificate.ts'
 import { type Command, HELP, readCommand } from './command.ts'
 import { completion } from './completion.ts'
 import { UnreachableError, withControl } from './control-client.ts'
+import type { Out } from './exchange-tail.ts'
 import { Log } from './log.ts'
 import { isManaging, manage } from './manage.ts'
 import { writeNginxFiles } from './nginx-files.ts'
@@ -29,6 +30,11 @@ function version(): string {
 
 const log = new Log({ words: process.stdout.isTTY === true, now: () => new Date().toISOString(), write: (line) => void process.stdout.write(line) })
 
+const OUT: Out = {
+  print: (text) => new Promise((resolve) => void process.stdout.write(text, (error) => resolve(error === undefined || error === null))),
+  remark: (text) => void process.stderr.write(`postern-gateway: ${text}`),
+}
+
 async function main(): Promise<number> {
   const command = readCommand(process.argv.slice(2))
   if (command === 'help') return print(HELP)
@@ -36,7 +42,7 @@ async function main(): Promise<number> {
   const { command: name } = command
   if (name === 'completion') return print(completion(command.args[0] as 'bash' | 'zsh'))
   const settings = readSettings(command.flags, process.env, command.file ?? process.env.POSTERN_CONFIG)
-  if (isManaging(name)) return print(await withControl(settings, version(), (control) => manage(name, command, control)))
+  if (isManaging(name)) return print(await withControl(settings, version(), (control) => manage(name, command, control, OUT)))
   switch (name) {
     case 'start':
       return start(settings)

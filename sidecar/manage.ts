@@ -7,6 +7,7 @@ import type { Control, Reply } from './control-client.ts'
 import type { FiguresShown } from './control-figures.ts'
 import type { AgentShown, ExchangeShown, HistoryShown, RouteShown, ServiceShown, SessionShown, TokenShown } from './control-schemas.ts'
 import { withoutKeys } from './control-tls.ts'
+import { EXCHANGE_HEAD, exchangeRow, followExchanges, type Out } from './exchange-tail.ts'
 import { SettingsError } from './settings.ts'
 import { json, list, moment, need, table } from './told.ts'
 
@@ -17,7 +18,7 @@ const LIMIT_COUNT = 50
 const agentPath = (id: string): string => `/v1/agents/${encodeURIComponent(id)}`
 const servicePath = (name: string): string => `/v1/services/${encodeURIComponent(name)}`
 
-type Do = (control: Control, command: Command) => Promise<string>
+type Do = (control: Control, command: Command, out: Out) => Promise<string>
 
 const DOES: Readonly<Record<Managing, Do>> = {
   'agents add': addAgent,
@@ -118,10 +119,14 @@ const DOES: Readonly<Record<Managing, Do>> = {
     const routes = (await list(call, '/v1/routes')) as RouteShown[]
     return asJson ? json(routes) : table(['HOST', 'PREFIX', 'SERVICE', 'STATE'], routes.map(({ host, prefix, service, state }) => [host, prefix, service, state]))
   },
-  'exchanges list': async ({ call }, { given: { of, agent, error, uuid, limit }, json: asJson }) => {
-    const exchanges = (await newest(call, '/v1/exchanges', { service: of, agent, error, uuid, limit })) as ExchangeShown[]
-    const rows = exchanges.map((one) => [one.at, one.service, one.agent ?? '-', one.method, one.path, String(one.status ?? '-'), one.error ?? '-', `${one.total_ms.toFixed(1)} ms`, one.uuid])
-    return asJson ? json(exchanges) : table(['AT', 'SERVICE', 'AGENT', 'METHOD', 'PATH', 'STATUS', 'ERROR', 'TOOK', 'UUID'], rows)
+  'exchanges list': async (control, command, out) => {
+    const { given: { of, agent, error, uuid, limit, follow }, json: asJson } = command
+    if (follow === true) {
+      await followExchanges(control, command, out)
+      return ''
+    }
+    const exchanges = (await newest(control.call, '/v1/exchanges', { service: of, agent, error, uuid, limit })) as ExchangeShown[]
+    return asJson ? json(exchanges) : table(EXCHANGE_HEAD, exchanges.map(exchangeRow))
   },
   'history list': async ({ call }, { given: { subject, kind, limit }, json: asJson }) => {
     const entries = (await newest(call, '/v1/history', { subject, kind, limit })) as HistoryShown[]
@@ -137,8 +142,8 @@ const DOES: Readonly<Record<Managing, Do>> = {
 
 export const isManaging = (name: CommandName): name is Managing => Object.hasOwn(DOES, name)
 
-/** Does it, and returns what is to be printed. */
-export const manage = async (name: Managing, command: Command, control: Control): Promise<string> => withoutKeys(await DOES[name](control, command))
+/** Does it, and returns what is to be printed at its end. */
+export const manage = async (name: Managing, command: Command, control: Control, out: Out): Promise<string> => withoutKeys(await DOES[name](control, command, out))
 
 type Call = Control['call']
 

@@ -65,11 +65,14 @@ export class HistoryTable {
     return Number(this.statements.one('INSERT INTO history (at, kind, subject, who, detail) VALUES (?, ?, ?, ?, ?) RETURNING id', at, kind, subject, who, JSON.stringify(detail))!.id)
   }
 
-  addExchange(one: ExchangeFacts): void {
-    this.statements.run(
-      `INSERT INTO exchanges (at, uuid, service, agent, method, path, status, error, wait_ms, head_ms, total_ms, sent_bytes, received_bytes) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  /** Returns its id. */
+  addExchange(one: ExchangeFacts): number {
+    const row = this.statements.one(
+      `INSERT INTO exchanges (at, uuid, service, agent, method, path, status, error, wait_ms, head_ms, total_ms, sent_bytes, received_bytes)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id`,
       one.at, one.uuid, one.service, one.agent, one.method, one.path, one.status, one.error, one.waitMs, one.headMs, one.totalMs, one.sentBytes, one.receivedBytes,
     )
+    return Number(row!.id)
   }
 
   /** The newest before the id `before`, the newest first. */

@@ -45,8 +45,16 @@ export const json = (value: unknown): string => `${JSON.stringify(value, null, 2
 // What agents say of themselves is shown too: nothing in it moves the cursor of a terminal.
 const safe = (cell: string): string => cell.replace(/[\p{Cc}\p{Cf}]/gu, '?')
 
-export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const lines = [head, ...rows].map((row) => row.map(safe))
-  const widths = head.map((_title, i) => lines.reduce((most, row) => Math.max(most, row[i]!.length), 0))
-  return lines.map((row) => `${row.map((cell, i) => cell.padEnd(widths[i]!)).join('  ').trimEnd()}\n`).join('')
+/** A table whose rows come one after the other: its head with the first, each column as wide as what stood in it so far, up to so many characters. */
+export function growingTable(head: readonly string[], columnMaxCharacters = Infinity): (rows: readonly (readonly string[])[]) => string {
+  const widths = head.map(() => 0)
+  let begun = false
+  return (rows) => {
+    const lines = (begun ? rows : [head, ...rows]).map((row) => row.map(safe))
+    begun = true
+    for (const row of lines) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i]!, Math.min(cell.length, columnMaxCharacters))
+    return lines.map((row) => `${row.map((cell, i) => cell.padEnd(widths[i]!)).join('  ').trimEnd()}\n`).join('')
+  }
 }
+
+export const table = (head: readonly string[], rows: readonly (readonly string[])[]): string => growingTable(head)(rows)

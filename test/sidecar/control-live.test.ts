@@ -1,5 +1,6 @@
 // What is live and what happened: sessions that can be ended, routes, exchanges with their times, the history with who and why, and its feed.
-import { request, type ServerResponse } from 'node:http'
+import { spawn } from 'node:child_process'
+import { type IncomingMessage, request, type ServerResponse } from 'node:http'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startAgent } from '../harness/agent.ts'
@@ -9,6 +10,8 @@ import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { begin, HOST, read, visit } from '../system/visitor.ts'
 import { ask, type Told } from './control-socket.ts'
+
+const MAIN = join(import.meta.dirname, '../../sidecar/main.ts')
 
 t.setTimeout(60_000)
 const gateway = await startGateway(t)
@@ -31,26 +34,76 @@ interface Entry {
   readonly detail: Readonly<Record<string, unknown>>
 }
 
+interface Shown {
+  readonly service: string
+  readonly path: string
+  readonly error: string | null
+}
+
+interface Followed {
+  /** Entries of the history. */
+  readonly events: readonly Entry[]
+  readonly exchanges: readonly Shown[]
+  readonly leftOut: () => number
+  readonly ids: () => number[]
+  /** The head is there. */
+  readonly opened: Promise<Record<string, unknown>>
+  readonly pause: () => void
+  readonly resume: () => void
+}
+
 /** The feed of events: what came of it so far. */
-function follow(t: Test, headers: Readonly<Record<string, string>> = {}): { events: Entry[]; ids: () => number[]; opened: Promise<Record<string, unknown>> } {
+function follow(t: Test, headers: Readonly<Record<string, string>> = {}, query = ''): Followed {
   const events: Entry[] = []
+  const exchanges: Shown[] = []
+  let leftOut = 0
+  let answer: IncomingMessage
+  const take = (block: string): void => {
+    const [name, data] = ['event', 'data'].map((field) => new RegExp(`^${field}: (.*)$`, 'm').exec(block)?.[1])
+    if (name === undefined || data === undefined) return
+    if (/^id: [0-9]+$/m.test(block) === name.startsWith('exchange')) t.fail(`an entry of the history has an id, and nothing else has: ${block}`)
+    if (name === 'exchange') exchanges.push(JSON.parse(data) as Shown)
+    else if (name === 'exchanges_left_out') leftOut += (JSON.parse(data) as { count: number }).count
+    else events.push(JSON.parse(data) as Entry)
+  }
   let rest = ''
   let open: (fields: Record<string, unknown>) => void
   const opened = new Promise<Record<string, unknown>>((resolve) => (open = resolve))
-  const asked = request({ socketPath: join(gateway.runDir, 'control.sock'), path: '/v1/events', headers, agent: false }, (response) => {
+  const asked = request({ socketPath: join(gateway.runDir, 'control.sock'), path: `/v1/events${query}`, headers, agent: false }, (response) => {
+    answer = response
     open(response.headers)
     response.setEncoding('utf8')
     response.on('data', (part: string) => {
       const blocks = (rest + part).split('\n\n')
       rest = blocks.pop()!
-      for (const block of blocks) for (const line of block.split('\n')) if (line.startsWith('data: ')) events.push(JSON.parse(line.slice(6)) as Entry)
+      for (const block of blocks) take(block)
     })
     response.on('error', () => undefined)
   })
   asked.on('error', () => undefined)
   asked.end()
   t.teardown(() => asked.destroy())
-  return { events, ids: () => events.map(({ id }) => id), opened }
+  return { events, exchanges, leftOut: () => leftOut, ids: () => events.map(({ id }) => id), opened, pause: () => answer.pause(), resume: () => answer.resume() }
+}
+
+interface Tail {
+  readonly lines: () => string[]
+  /** What it said beside it. */
+  readonly said: () => string
+  /** Reads no more of it. */
+  readonly leave: () => void
+  readonly code: Promise<number | null>
+}
+
+/** `exchanges list --follow`. */
+function tail(t: Test, ...args: readonly string[]): Tail {
+  const child = spawn(process.execPath, [MAIN, 'exchanges', 'list', '--follow', '--run-dir', gateway.runDir, '--state-dir', gateway.stateDir, ...args], { stdio: ['ignore', 'pipe', 'pipe'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  const code = new Promise<number | null>((resolve) => child.once('close', resolve))
+  let [text, said] = ['', '']
+  child.stdout.setEncoding('utf8').on('data', (part: string) => (text += part))
+  child.stderr.setEncoding('utf8').on('data', (part: string) => (said += part))
+  return { lines: () => text.split('\n').slice(0, -1), said: () => said, leave: () => child.stdout.destroy(), code }
 }
 
 const agent = await startAgent(t, { join: await gateway.addAgent('web-1', 'demo', HOST, nginx.url), target: origin.url })
@@ -99,6 +152,86 @@ t.test('a session and its channels count the bytes each way, those of channels t
   })
   t.equal(moved.id, first.id)
   t.ok(moved.sent_bytes > third.sent_bytes && moved.channels[0]!.sent_bytes < 0.1 * MEGABYTE.length, 'what the first channel carried is the session’s still')
+})
+
+t.test('exchanges are in the feed of whoever asks, as they are in the list, and only those that were asked for', async (t) => {
+  const feeds = ['', '?exchanges=false', '?exchanges=true', '?exchanges=true&service=demo&agent=web-1', '?exchanges=true&service=other', '?exchanges=true&agent=other', '?exchanges=true&error=origin_refused'].map((query) => follow(t, {}, query))
+  await Promise.all(feeds.map(({ opened }) => opened))
+  await visit({ port: nginx.port, path: '/followed?secret=1' })
+  const [, , all, some] = feeds as [Followed, Followed, Followed, Followed]
+  await until('it is told', () => all.exchanges.length > 0 && some.exchanges.length > 0)
+  t.same(all.exchanges, await items('/v1/exchanges?limit=1'))
+  t.match(some.exchanges, [{ service: 'demo', path: '/followed' }])
+  await to('PUT', '/v1/services/later', { hosts: ['later.test'] })
+  await until('each has the history too', () => feeds.every(({ events }) => events.some(({ subject }) => subject === 'services/later')))
+  t.same(feeds.map(({ exchanges }) => exchanges.length), [0, 0, 1, 1, 0, 0, 0])
+  const [first] = all.ids()
+  const again = follow(t, { 'last-event-id': String(first! - 1) }, '?exchanges=true')
+  await until('a reader that comes back goes on where it was in the history', () => again.events.length === all.events.length)
+  t.same([again.ids(), again.exchanges], [all.ids(), []])
+  t.match(await to('GET', '/v1/events?service=demo'), { status: 400, json: { code: 'invalid' } })
+  t.match(await to('GET', '/v1/events?exchanges=1'), { status: 400, json: { code: 'invalid' } })
+})
+
+t.test('what a slow reader of the feed does not take is left out, and it is told how many', async (t) => {
+  const AT_ONCE_COUNT = 16
+  // More than the buffers between hold.
+  const WRITTEN_COUNT = 1_500
+  const path = `/${'long'.repeat(250)}`
+  const newest = async (): Promise<{ id: number; path: string }> => (await items<{ id: number; path: string }>('/v1/exchanges?limit=1'))[0]!
+  const { id: before } = await newest()
+  const feeds = ['', '&agent=web-1', '&agent=other'].map((more) => follow(t, {}, `?exchanges=true${more}`))
+  const [quick, slow, none] = feeds as [Followed, Followed, Followed]
+  await Promise.all(feeds.map(({ opened }) => opened))
+  slow.pause()
+  none.pause()
+  let more = true
+  const visits = Array.from({ length: AT_ONCE_COUNT }, async () => {
+    while (more) await visit({ port: nginx.port, path })
+  })
+  await until('many are written', async () => (await newest()).id - before >= WRITTEN_COUNT)
+  more = false
+  await Promise.all(visits)
+  // It is written after all others.
+  await visit({ port: nginx.port, path: '/last' })
+  const { id: last } = await until('the last is written', async () => {
+    const found = await newest()
+    return found.path === '/last' ? found : undefined
+  })
+  slow.resume()
+  none.resume()
+  const told = ({ exchanges, leftOut }: Followed): number => exchanges.length + leftOut()
+  await until('each that was written has come or is counted', () => told(slow) === last - before && told(quick) === last - before)
+  t.ok(slow.leftOut() > 0)
+  t.ok(quick.leftOut() < slow.leftOut(), 'a reader that reads misses less')
+  t.equal(told(none), 0, 'only what was asked for counts')
+  await visit({ port: nginx.port, path: '/after' })
+  await until('it goes on', () => slow.exchanges.at(-1)?.path === '/after')
+})
+
+t.test('exchanges list --follow prints them as they come, as a table or as lines of JSON, until nobody reads any more', async (t) => {
+  const table = tail(t, '--of', 'demo')
+  const json = tail(t, '--json')
+  const other = tail(t, '--of', 'other')
+  // When they begin to follow is not told.
+  await until('both have some', async () => {
+    await visit({ port: nginx.port, path: '/tailed' })
+    return table.lines().length > 3 && json.lines().length > 3
+  })
+  const [head, ...rows] = table.lines()
+  t.match(head, /^AT +SERVICE +AGENT +METHOD +PATH +STATUS +ERROR +TOOK +UUID$/)
+  for (const row of rows) t.match(row, /^\S+Z +demo +web-1 +GET +\/tailed +200 +- +\d+\.\d ms +[0-9a-f]{32}$/)
+  t.equal(new Set([head!, ...rows].map((row) => row.indexOf(row.startsWith('AT') ? 'PATH' : '/tailed'))).size, 1, 'in columns')
+  for (const line of json.lines()) t.match(JSON.parse(line), { service: 'demo', agent: 'web-1', path: '/tailed', status: 200 })
+  t.same(other.lines(), [])
+  for (const each of [table, json]) each.leave()
+  let left = 0
+  for (const { code } of [table, json]) void code.then(() => left++)
+  await until('both have ended', async () => {
+    await visit({ port: nginx.port, path: '/tailed' })
+    return left === 2
+  })
+  t.same(await Promise.all([table.code, json.code]), [0, 0])
 })
 
 t.test('an exchange is in the list with its parts, those that failed with their code, and no query', async (t) => {
@@ -166,8 +299,15 @@ t.test('a session shows how it came, and ending it, or a channel of it, is an en
 })
 
 t.test('what happened up to the end of a gateway that leaves is there when it comes again', async (t) => {
+  const tailed = tail(t)
+  await until('it follows', async () => {
+    await visit({ port: nginx.port })
+    return tailed.lines().length > 0
+  })
   await agent.stop()
   t.equal(await gateway.stop(), 0)
+  t.equal(await tailed.code, 4, 'and whoever followed it is told')
+  t.match(tailed.said(), /control\.sock: the gateway went/)
   await gateway.restart()
   t.match((await items<Entry>('/v1/history?kind=session_ended&limit=1'))[0], { subject: 'agents/web-1' })
 })

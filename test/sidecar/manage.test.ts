@@ -52,6 +52,8 @@ t.test('while none runs: the command opens the store itself, and the gateway tha
   const run = commandsOf(gateway)
   const added = await run('agents add a --service s --host s.test --url http://edge.test')
   t.equal(added.code, 0)
+  t.match(await run('exchanges list --follow'), { code: 4, stdout: '', stderr: 'postern-gateway: no gateway runs here that could be followed\n' })
+  t.match(await run('exchanges list --follow --limit 5'), { code: 2, stderr: 'postern-gateway: --follow goes with neither --uuid nor --limit\n' })
   await gateway.restart()
   t.match(readFileSync(join(gateway.runDir, 'routes/s.test'), 'utf8'), /^1 away h1 s -\n$/)
   t.match(await run('agents list'), { stdout: /^a +s +active$/m })
