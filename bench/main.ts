@@ -75,10 +75,11 @@ function partsOf(options: Options): { main: Part; channels: Part } {
   if (unknown.length > 0) throw new Error(`no such peer: ${unknown.join(', ')}; there are ${[...PEERS, ...CHANNELS].map(({ name }) => name).join(', ')}`)
   const wanted = (peer: Peer): boolean => options.peers.length === 0 || options.peers.includes(peer.name)
   const peers = PEERS.some(wanted) ? PEERS.filter((peer) => peer === direct || wanted(peer)) : []
-  const channels = CHANNELS.some(wanted) ? CHANNELS.filter((peer) => peer === CHANNELS[0] || wanted(peer)) : []
+  // Beside them once more, so that a channel and ssh are of one minute.
+  const channels = CHANNELS.some(wanted) ? [...CHANNELS.filter((peer) => peer === CHANNELS[0] || wanted(peer)), ssh] : []
   return {
     main: { peers, only: options.only, bases: peers.map(({ name }) => name) },
-    channels: { peers: channels, only: options.only.filter((name) => name === 'small' || name === 'down'), bases: [CHANNELS[0]!.name] },
+    channels: { peers: channels, only: options.only.filter((name) => name === 'small' || name === 'down'), bases: [CHANNELS[0]!.name, ssh.name] },
   }
 }
 
@@ -144,7 +145,7 @@ Medians; a ratio is the median of each round's own ratio. Each path has an nginx
 ${await tell(main, runs, options)}
 # Channels
 
-Postern over each kind of channel, policy always.
+Postern over each kind of channel, policy always, and ssh beside them.
 
 ${await tell(channels, overChannels, options)}
 `
