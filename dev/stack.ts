@@ -6,8 +6,9 @@ import { accepts, type Processes, run, type Running, type StartOptions } from '.
 const ROOT = join(import.meta.dirname, '..')
 const GATEWAY = join(ROOT, 'sidecar/main.ts')
 const AGENT = join(ROOT, 'agent/main.ts')
-/** As sidecar/systemd has it: many agents at once make V8's young generation grow to 50 MB, and it stays so; smaller it is as quick. */
+/** As sidecar/systemd has them, for the reasons it gives: how the gateway's process keeps its memory. */
 const GATEWAY_FLAGS = ['--max-semi-space-size=8']
+const GATEWAY_MEMORY = { MALLOC_ARENA_MAX: '2', MALLOC_TRIM_THRESHOLD_: '1048576' }
 
 export type Policy = 'always' | 'never'
 
@@ -30,8 +31,9 @@ export interface GatewayOptions extends StartOptions {
 export async function startGateway(processes: Processes, options: GatewayOptions): Promise<Gateway> {
   const runDir = join(options.dir, 'run')
   mkdirSync(runDir, { recursive: true })
-  const running = processes.start('gateway', process.execPath,
-    [...GATEWAY_FLAGS, GATEWAY, 'start', '--run-dir', runDir, '--state-dir', join(options.dir, 'state'), '--public-url', options.publicUrl, '--policy', options.policy, ...(options.more ?? [])], options)
+  const args = ['start', '--run-dir', runDir, '--state-dir', join(options.dir, 'state'), '--public-url', options.publicUrl, '--policy', options.policy, ...(options.more ?? [])]
+  const env = { ...options.env, ...GATEWAY_MEMORY }
+  const running = processes.start('gateway', process.execPath, [...GATEWAY_FLAGS, GATEWAY, ...args], { ...options, env })
   // The last that opens: the command below would take a gateway that does not listen there yet for one that does not run.
   await processes.until(running, 'control socket', () => accepts({ path: join(runDir, 'control.sock') }))
   return { running, runDir, policy: options.policy }
