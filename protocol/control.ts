@@ -1,6 +1,6 @@
 // What is said on the control stream: JSON, one message a line (SPEC §10.1).
 import { errors, PosternError } from './errors.ts'
-import { encodeLine, JsonLines } from './json-lines.ts'
+import { encodeLine, isWhole, JsonLines } from './json-lines.ts'
 
 /** What an agent says of its services is longer than what it is told of them (twice their names), and reasons come on top. */
 export const CONTROL_LINE_MAX_BYTES = 1_048_576
@@ -83,12 +83,9 @@ export type ControlMessage = AgentSays | GatewaySays | Taken
 export const encodeControl = (message: ControlMessage): Uint8Array => encodeLine(message)
 
 /** Cuts what comes over the stream into messages. Members and messages it does not know are passed over. */
-export class ControlReader {
-  private readonly lines = new JsonLines(CONTROL_LINE_MAX_BYTES)
-
-  /** Throws a `protocol_error` for a line that is too long or no JSON object, or says what it says in the wrong way. */
-  push(chunk: Uint8Array): ControlMessage[] {
-    return this.lines.push(chunk).flatMap((line) => read(line) ?? [])
+export class ControlReader extends JsonLines<ControlMessage> {
+  constructor() {
+    super(CONTROL_LINE_MAX_BYTES, read)
   }
 }
 
@@ -109,7 +106,7 @@ function read(line: object): ControlMessage | undefined {
   }
   if ('taken' in line) {
     const { taken, opened } = line as Partial<Record<string, unknown>>
-    if (!isNumber(taken) || !isNumber(opened)) throw wrong('`taken` or `opened` is no number of something')
+    if (!isWhole(taken) || !isWhole(opened)) throw wrong('`taken` or `opened` is no number of something')
     return { taken, opened }
   }
   return undefined
@@ -122,7 +119,6 @@ type Members = Partial<Record<string, unknown>>
 const isObject = (value: unknown): value is Members => typeof value === 'object' && value !== null && !Array.isArray(value)
 const isStrings = (value: unknown): value is string[] => Array.isArray(value) && value.every((entry) => typeof entry === 'string')
 const isCount = (value: unknown): boolean => value === undefined || (Number.isSafeInteger(value) && (value as number) > 0)
-const isNumber = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0
 const isTextOrNone = (value: unknown): boolean => value === undefined || typeof value === 'string'
 
 const isRefused = (value: unknown): value is RefusedPush => {

@@ -6,22 +6,26 @@ export function encodeLine(message: object): Uint8Array {
   return Buffer.from(`${JSON.stringify(message)}\n`, 'utf8')
 }
 
-export class JsonLines {
+export class JsonLines<Said> {
   private readonly maxBytes: number
+  private readonly read: (line: object) => Said | undefined
   private readonly held = new Gathering()
 
-  constructor(maxBytes: number) {
+  /** `read` makes of an object what it says, or throws a `protocol_error`; undefined: it is passed over. */
+  constructor(maxBytes: number, read: (line: object) => Said | undefined) {
     this.maxBytes = maxBytes
+    this.read = read
   }
 
-  /** Throws a `protocol_error` for a line that is too long or no JSON object. */
-  push(chunk: Uint8Array): object[] {
-    const lines: object[] = []
+  /** Throws a `protocol_error` for a line that is too long, no JSON object or of another form. */
+  push(chunk: Uint8Array): Said[] {
+    const lines: Said[] = []
     let from = 0
     for (let newline = chunk.indexOf(10); newline >= 0; newline = chunk.indexOf(10, from)) {
       this.hold(chunk.subarray(from, newline))
       from = newline + 1
-      lines.push(read(this.held.take().toString('utf8')))
+      const said = this.read(parse(this.held.take().toString('utf8')))
+      if (said !== undefined) lines.push(said)
     }
     this.hold(chunk.subarray(from))
     return lines
@@ -33,7 +37,7 @@ export class JsonLines {
   }
 }
 
-function read(line: string): object {
+function parse(line: string): object {
   let value: unknown
   try {
     value = JSON.parse(line)
@@ -43,3 +47,6 @@ function read(line: string): object {
   if (typeof value !== 'object' || value === null) throw new PosternError(errors.protocol_error, 'a line that is no JSON object')
   return value
 }
+
+/** A count or a size in such an object. */
+export const isWhole = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0

@@ -1,6 +1,6 @@
 // What an agent tells of its process when it is asked, on a monitor stream: one JSON object on one line (SPEC §10.3).
 import { errors, PosternError } from './errors.ts'
-import { encodeLine, JsonLines } from './json-lines.ts'
+import { encodeLine, isWhole, JsonLines } from './json-lines.ts'
 
 /** Some dozen numbers and two names. */
 export const FIGURES_LINE_MAX_BYTES = 4_096
@@ -37,12 +37,9 @@ const COUNTS = ['rss_bytes', 'heap_bytes', 'exchanges', 'served', 'failed', 'sen
 export const encodeFigures = (said: FiguresSaid): Uint8Array => encodeLine(said)
 
 /** Cuts what comes over the stream into what was said. Members it does not know are passed over. */
-export class FiguresReader {
-  private readonly lines = new JsonLines(FIGURES_LINE_MAX_BYTES)
-
-  /** Throws a `protocol_error` for a line that is too long or not of this form. */
-  push(chunk: Uint8Array): FiguresSaid[] {
-    return this.lines.push(chunk).map(read)
+export class FiguresReader extends JsonLines<FiguresSaid> {
+  constructor() {
+    super(FIGURES_LINE_MAX_BYTES, read)
   }
 }
 
@@ -51,7 +48,7 @@ function read(line: object): FiguresSaid {
   const right =
     NAMES.every((name) => typeof said[name] === 'string' && NAME.test(said[name])) &&
     TIMES.every((name) => Number.isFinite(said[name]) && (said[name] as number) >= 0) &&
-    COUNTS.every((name) => Number.isSafeInteger(said[name]) && (said[name] as number) >= 0)
+    COUNTS.every((name) => isWhole(said[name]))
   if (!right) throw new PosternError(errors.protocol_error, 'figures of another form')
   return Object.fromEntries([...NAMES, ...TIMES, ...COUNTS].map((name) => [name, said[name]])) as unknown as FiguresSaid
 }

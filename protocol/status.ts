@@ -1,6 +1,6 @@
 // What an agent says of itself on its status stream: the channels it has and by which ways, one JSON object a line (SPEC §10.2).
 import { errors, PosternError } from './errors.ts'
-import { encodeLine, JsonLines } from './json-lines.ts'
+import { encodeLine, isWhole, JsonLines } from './json-lines.ts'
 import { CHANNELS_MAX_COUNT, LANES_MAX_COUNT } from './limits.ts'
 
 /** A line of as many channels as a session may have, each by a way with the longest name, stays below this. */
@@ -27,18 +27,15 @@ export interface StatusSaid {
 export const encodeStatus = (said: StatusSaid): Uint8Array => encodeLine(said)
 
 /** Cuts what comes over the stream into what was said. Members it does not know are passed over. */
-export class StatusReader {
-  private readonly lines = new JsonLines(STATUS_LINE_MAX_BYTES)
-
-  /** Throws a `protocol_error` for a line that is too long or not of this form. */
-  push(chunk: Uint8Array): StatusSaid[] {
-    return this.lines.push(chunk).map(read)
+export class StatusReader extends JsonLines<StatusSaid> {
+  constructor() {
+    super(STATUS_LINE_MAX_BYTES, read)
   }
 }
 
 function read(line: object): StatusSaid {
   const { channels, exchanges } = line as Partial<Record<string, unknown>>
-  if (!Array.isArray(channels) || channels.length > CHANNELS_MAX_COUNT || !isCount(exchanges)) throw new PosternError(errors.protocol_error, 'a status of another form')
+  if (!Array.isArray(channels) || channels.length > CHANNELS_MAX_COUNT || !isWhole(exchanges)) throw new PosternError(errors.protocol_error, 'a status of another form')
   return { channels: channels.map(readChannel), exchanges }
 }
 
@@ -46,8 +43,6 @@ function readChannel(channel: unknown): ChannelSaid {
   const { kind, way, round_trip_ms, lanes } = (typeof channel === 'object' && channel !== null ? channel : {}) as Partial<Record<string, unknown>>
   const texts = typeof kind === 'string' && KIND.test(kind) && typeof way === 'string' && WAY.test(way)
   const time = round_trip_ms === null || (typeof round_trip_ms === 'number' && round_trip_ms >= 0)
-  if (!texts || !time || !Array.isArray(lanes) || lanes.length > LANES_MAX_COUNT || !lanes.every(isCount)) throw new PosternError(errors.protocol_error, 'a channel of another form')
+  if (!texts || !time || !Array.isArray(lanes) || lanes.length > LANES_MAX_COUNT || !lanes.every(isWhole)) throw new PosternError(errors.protocol_error, 'a channel of another form')
   return { kind, way, round_trip_ms, lanes }
 }
-
-const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0

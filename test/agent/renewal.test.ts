@@ -8,9 +8,10 @@ import { Renewal } from '../../agent/renewal.ts'
 import { parseTarget } from '../../agent/target.ts'
 import { encodeControl, type PushedSettings } from '../../protocol/control.ts'
 import { decodeJoin } from '../../protocol/join.ts'
+import type { Session } from '../../protocol/session.ts'
 import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
-import { startGate } from './gate.ts'
+import { type Gate, startGate } from './gate.ts'
 
 t.setTimeout(60_000)
 
@@ -62,28 +63,31 @@ t.test('the new one serves, then the old one stops, and ends when what is under 
   t.equal(gate.sessions.length, 3, 'what says the same changes nothing')
 })
 
-t.test('where the other login comes to nothing the old session serves on', async (t) => {
-  const { gate, agent, set, names } = await start(t)
-  const [before] = gate.sessions
+/** Something is set for which another login begins, and comes to nothing. The session that is there. */
+async function renewsInVain(gate: Gate, set: (settings: PushedSettings) => void): Promise<Session> {
+  const before = gate.sessions[0]!
   gate.breaks = true
   set({ connections: 2 })
   await until('it was tried', () => gate.sessions.length >= 2)
-  await until('the agent knows', () => agent.now.session === before!.id)
+  return before
+}
+
+t.test('where the other login comes to nothing the old session serves on', async (t) => {
+  const { gate, agent, set, names } = await start(t)
+  const before = await renewsInVain(gate, set)
+  await until('the agent knows', () => agent.now.session === before.id)
   gate.breaks = false
   await until('and again', () => gate.sessions.some((session) => session !== before && !session.ended))
   t.notOk(names().includes('lost'))
-  await until('that one serves', () => agent.now.session !== before!.id)
+  await until('that one serves', () => agent.now.session !== before.id)
 })
 
 t.test('a session that serves on says how its origins are', async (t) => {
   const { gate, agent, set, origins } = await start(t)
-  const [before] = gate.sessions
-  gate.breaks = true
-  set({ connections: 2 })
-  await until('it was tried', () => gate.sessions.length >= 2)
+  const before = await renewsInVain(gate, set)
   set({})
   await until('nothing is to be renewed any more', () => agent.now.settings.some(({ name, value }) => name === 'connections' && value === '1') && gate.sessions.every((session) => session === before || session.ended))
-  await until('the agent knows', () => agent.now.session === before!.id)
+  await until('the agent knows', () => agent.now.session === before.id)
   origins.areWell = false
   await until('its gateway hears of it', () => gate.says.at(-1)!.unhealthy.length === 1)
 })
