@@ -8,16 +8,15 @@ const PARENTS_MAX_COUNT = 4
 /** Changes in groups: two that have a hostname in common, or one of them a wildcard that may stand in for it, are in the same. */
 export function together<Change>(changes: readonly Change[], hostsOf: (change: Change) => readonly string[]): Change[][] {
   const wildcards = new Set(changes.flatMap(hostsOf).filter((host) => host.startsWith('+.')))
-  const byHost = new Map<string, Change[]>()
+  const namesOf = (change: Change): string[] => hostsOf(change).flatMap((host) => [host, ...parents(host).filter((parent) => wildcards.has(parent))])
+  const byName = new Map<string, Change[]>()
   const groups = new Set<Change[]>()
   for (const change of changes) {
-    const names = hostsOf(change).flatMap((host) => [host, ...parents(host).filter((parent) => wildcards.has(parent))])
-    const touched = new Set(names.flatMap((name) => byHost.get(name) ?? []))
-    const group = [...touched, change]
-    const merged = new Set(names.map((name) => byHost.get(name)))
-    for (const old of merged) if (old !== undefined) groups.delete(old)
+    const merged = new Set(namesOf(change).map((name) => byName.get(name)).filter((group) => group !== undefined))
+    const group = [...[...merged].flat(), change]
+    for (const old of merged) groups.delete(old)
     groups.add(group)
-    for (const one of group) for (const host of hostsOf(one)) for (const name of [host, ...parents(host).filter((parent) => wildcards.has(parent))]) byHost.set(name, group)
+    for (const one of group) for (const name of namesOf(one)) byName.set(name, group)
   }
   return filled([...groups])
 }
