@@ -79,19 +79,21 @@ async function start(settings: Settings): Promise<number> {
       resolve(Exit.failure)
     }
   })
-  const gateway = await runGateway({ settings, version: version(), fds, log, onFatal: (error) => fatal(error) })
+  const started = runGateway({ settings, version: version(), fds, log, onFatal: (error) => fatal(error) })
   const left = new Promise<number>((resolve) => {
     let signals = 0
     const signalled = (): void => {
       // Requests break, and whoever looks at the code is to know.
       if (++signals > 1) process.exit(Exit.failure)
-      gateway.stop().then(
+      started.then((gateway) => gateway.stop()).then(
         () => resolve(Exit.clean),
         (error: unknown) => fatal(error instanceof Error ? error : new Error(String(error))),
       )
     }
+    // Before it has said that it is ready: whoever reads that may stop it at once.
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, signalled)
   })
+  await started
   return Promise.race([left, died])
 }
 
