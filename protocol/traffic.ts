@@ -27,6 +27,7 @@ import { type Policy, readSettings, type Settings } from './messages.ts'
 import { Outbox } from './outbox.ts'
 import { Reader } from './reader.ts'
 import { type Fields, NO_FIELDS, type Opening, type Stream, type StreamEvents, StreamKind } from './stream.ts'
+import { StreamTable } from './stream-table.ts'
 import type { Clock } from './clock.ts'
 import { Turns } from './turns.ts'
 
@@ -59,7 +60,7 @@ const plain = Buffer.allocUnsafeSlow(RECORD_PAYLOAD_MAX_BYTES)
 export class Traffic implements StreamDesk {
   readonly lane: Lane
   private readonly owner: TrafficOwner
-  private readonly streams = new Map<number, LaneStream>()
+  private readonly streams = new StreamTable()
   private lastOwn = -1
   /** The peer's highest ids: standing streams leave first, and may so overtake others that were opened before them. */
   private lastPeer = -1
@@ -89,7 +90,7 @@ export class Traffic implements StreamDesk {
   }
 
   get streamCount(): number {
-    return this.streams.size
+    return this.streams.count
   }
 
   /** Has the peer acknowledged all that was to leave? Acks do not count. */
@@ -124,7 +125,7 @@ export class Traffic implements StreamDesk {
     stream.events = events
     const inlined = stream.inlines(bare, opening.body.length) ? opening.body : EMPTY
     const contents = bare + inlined.length
-    this.streams.set(id, stream)
+    this.streams.add(stream)
     this.lastOwn = id
     const piece = this.outboxOf(stream).room(frameSize(contents))
     const done = opening.ended && inlined.length === opening.body.length
@@ -148,7 +149,7 @@ export class Traffic implements StreamDesk {
     this.ended = true
     this.urgent.clear()
     this.ordinary.clear()
-    for (const stream of [...this.streams.values()]) stream.receiveReset(code, true)
+    for (const stream of this.streams.all()) stream.receiveReset(code, true)
   }
 
   // --- what streams want sent ----------------------------------------------------------------------------------------
@@ -186,7 +187,7 @@ export class Traffic implements StreamDesk {
   }
 
   gone(stream: LaneStream): void {
-    if (!this.streams.delete(stream.id)) return
+    if (!this.streams.remove(stream)) return
     if (stream.inRing) this.turnsOf(stream).remove(stream)
     this.owner.streamGone((stream.id & 1) !== this.owner.peerParity)
   }
@@ -383,7 +384,7 @@ export class Traffic implements StreamDesk {
     if ((id & 1) !== this.owner.peerParity) throw new PosternError(errors.protocol_error, `stream ${String(id)} is not the peer's to open`)
     const kind = reader.u8() as StreamKind
     const last = isStanding(kind) ? this.lastPeerStanding : this.lastPeer
-    if (id <= last || this.streams.has(id)) throw new PosternError(errors.protocol_error, `stream ${String(id)} after ${String(last)}`)
+    if (id <= last || this.streams.find(id) !== undefined) throw new PosternError(errors.protocol_error, `stream ${String(id)} after ${String(last)}`)
     if (isStanding(kind)) this.lastPeerStanding = id
     else {
       this.lastPeer = id
@@ -411,7 +412,7 @@ export class Traffic implements StreamDesk {
       return
     }
     const stream = new LaneStream(this, id, opening.kind, false, credit, this.owner.settings.firstCredit, this.owner.budget)
-    this.streams.set(id, stream)
+    this.streams.add(stream)
     stream.receiveOpening(opening)
     const events = this.owner.streamCame(opening, stream)
     if ('onHead' in events) stream.events = events
@@ -436,7 +437,7 @@ export class Traffic implements StreamDesk {
   }
 
   private find(id: number, sealed: boolean): LaneStream | undefined {
-    const stream = this.streams.get(id)
+    const stream = this.streams.find(id)
     if (stream === undefined) {
       const last = (id & 1) === this.owner.peerParity ? Math.max(this.lastPeer, this.lastPeerStanding) : this.lastOwn
       if (id > last) throw new PosternError(errors.protocol_error, `a frame for stream ${String(id)}, which never was`)
