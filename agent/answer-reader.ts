@@ -1,5 +1,6 @@
 // Reads the answer to one request off a connection to an origin, strictly: whatever could be read in two ways is no answer (RFC 9112).
 import { errors, PosternError } from '../protocol/errors.ts'
+import { fieldValue } from '../protocol/field-value.ts'
 import { HEAD_MAX_BYTES, HEAD_MAX_FIELDS, INTERIM_HEADS_MAX_COUNT } from '../protocol/limits.ts'
 
 /** What an answer is made of, told in the turn in which it arrives. Fields are name, value, … as they came. */
@@ -104,12 +105,13 @@ export class AnswerReader {
     const end = bytes.indexOf(END_OF_HEAD)
     if (end < 0) return this.hold(bytes, HEAD_MAX_BYTES)
     if (end > HEAD_MAX_BYTES) throw new PosternError(errors.origin_head_too_large, `a head of ${String(end)} bytes`)
-    const lines = bytes.toString('latin1', 0, end).split('\r\n')
-    const line = STATUS_LINE.exec(lines[0]!)
+    const text = bytes.toString('latin1', 0, end)
+    const first = text.indexOf('\r\n')
+    const line = STATUS_LINE.exec(first < 0 ? text : text.slice(0, first))
     if (line === null) throw wrong('no status line')
     const status = Number(line[2])
-    const fields = fieldsOf(lines, 1)
-    const rest = bytes.subarray(end + 4)
+    const fields = first < 0 ? [] : fieldsOf(text, first + 2)
+    const rest = bytes.subarray(end + END_OF_HEAD.length)
     if (status < 200) {
       if (status === 101) throw wrong('went over to another protocol unasked')
       if (++this.interims > INTERIM_HEADS_MAX_COUNT) throw wrong('too many interim answers')
@@ -162,7 +164,7 @@ export class AnswerReader {
       if (this.state === 'chunk') this.state = 'chunk end'
       else this.finish([])
     }
-    return bytes.subarray(part.length)
+    return part === bytes ? EMPTY : bytes.subarray(part.length)
   }
 
   private readSize(bytes: Buffer): Buffer | undefined {
@@ -179,7 +181,7 @@ export class AnswerReader {
   private readTrailers(bytes: Buffer): Buffer | undefined {
     const end = bytes.indexOf(END_OF_HEAD)
     if (end < 0) return this.hold(bytes, HEAD_MAX_BYTES)
-    const trailers = end === 0 ? [] : fieldsOf(bytes.toString('latin1', 2, end).split('\r\n'), 0)
+    const trailers = end === 0 ? [] : fieldsOf(bytes.toString('latin1', 2, end), 0)
     for (let i = 0; i < trailers.length; i += 2) if (/^(?:content-length|transfer-encoding)$/i.test(trailers[i]!)) throw wrong('framing in the trailers')
     this.finish(trailers)
     return bytes.subarray(end + 4)
@@ -191,14 +193,16 @@ export class AnswerReader {
   }
 }
 
-function fieldsOf(lines: readonly string[], from: number): string[] {
-  if (lines.length - from > HEAD_MAX_FIELDS) throw new PosternError(errors.origin_head_too_large, `${String(lines.length - from)} fields`)
+/** Name, value, name, value, … of the lines in `text` from `at` on. */
+function fieldsOf(text: string, at: number): string[] {
   const fields: string[] = []
-  for (let i = from; i < lines.length; i++) {
-    const line = lines[i]!
-    const colon = line.indexOf(':')
-    if (colon < 1) throw wrong('a line of the head is no field')
-    fields.push(line.slice(0, colon), line.slice(colon + 1).trim())
+  for (let end = at; at < text.length; at = end + 2) {
+    end = text.indexOf('\r\n', at)
+    if (end < 0) end = text.length
+    const colon = text.indexOf(':', at)
+    if (colon <= at || colon > end) throw wrong('a line of the head is no field')
+    if (fields.length === 2 * HEAD_MAX_FIELDS) throw new PosternError(errors.origin_head_too_large, `more than ${String(HEAD_MAX_FIELDS)} fields`)
+    fields.push(text.slice(at, colon), fieldValue(text, colon + 1, end))
   }
   return fields
 }

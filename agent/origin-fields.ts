@@ -69,11 +69,11 @@ export function originRequest(fields: Fields, hostField: string | undefined): Or
   return { method, path, headers, length, upgrade }
 }
 
-/** What a `Connection` field names is for one hop. There is hardly ever one: the gateway took it out. */
+/** What a `Connection` field names is for one hop. In requests there is hardly ever one: the gateway took it out. Keep-Alive is no news. */
 function connectionNames(fields: Fields, from: number): Set<string> | undefined {
   let names: Set<string> | undefined
   for (let i = from; i < fields.length; i += 2) {
-    if (fields[i]!.length !== 10 || fields[i]!.toLowerCase() !== 'connection') continue
+    if (fields[i]!.length !== 10 || fields[i]!.toLowerCase() !== 'connection' || fields[i + 1] === 'keep-alive') continue
     names ??= new Set()
     for (const name of fields[i + 1]!.split(',')) names.add(name.trim().toLowerCase())
   }

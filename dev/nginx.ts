@@ -37,6 +37,7 @@ export async function startNginx(processes: Processes, name: string, parts: Ngin
   const user = process.getuid?.() === 0 ? 'user root;\n' : ''
   writeFileSync(join(dir, 'nginx.conf'), `${user}${parts.main ?? ''}
 worker_processes auto;
+pcre_jit on;
 pid ${dir}/nginx.pid;
 error_log stderr notice;
 events { worker_connections 8192; }

@@ -1,6 +1,7 @@
 // Reads the head of an HTTP/1.1 request as nginx sends it, and refuses whatever could be read in two ways.
 import { type ErrorCode, errors } from '../protocol/errors.ts'
 import { fieldName, TOKEN } from '../protocol/field-name.ts'
+import { fieldValue } from '../protocol/field-value.ts'
 import { HEAD_MAX_BYTES, HEAD_MAX_FIELDS } from '../protocol/limits.ts'
 
 export interface RequestHead {
@@ -48,7 +49,7 @@ export function readRequestHead(text: string): RequestHead | ErrorCode {
     const colon = text.indexOf(':', at)
     if (colon === -1 || colon >= end) return errors.bad_request
     const name = text.slice(at, colon)
-    const value = trimmed(text, colon + 1, end)
+    const value = fieldValue(text, colon + 1, end)
     // A folded line begins with a blank, which is no name; a bare CR or LF is a control byte.
     const lower = fieldName(name)
     if (lower === '' || CONTROL.test(value)) return errors.bad_request
@@ -83,11 +84,3 @@ export function readRequestHead(text: string): RequestHead | ErrorCode {
   const upgrades = upgrade !== '' && UPGRADES.test(connection) && bodyBytes === 0 && PROTOCOLS.test(upgrade) && !/h2c/i.test(upgrade)
   return { method, target, fields, bodyBytes, upgrade: upgrades ? upgrade : '', envelope: envelope ?? '' }
 }
-
-function trimmed(text: string, from: number, to: number): string {
-  while (from < to && isBlank(text.charCodeAt(from))) from++
-  while (to > from && isBlank(text.charCodeAt(to - 1))) to--
-  return text.slice(from, to)
-}
-
-const isBlank = (byte: number): boolean => byte === 0x20 || byte === 0x09
