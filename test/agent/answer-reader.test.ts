@@ -56,6 +56,13 @@ for (const [name, reply, keeps] of REPLIES) {
   })
 }
 
+t.test('of a value only spaces and tabs around it are taken, and a line that is no field is refused', (t) => {
+  const head = (lines: string): string => read([Buffer.from(`HTTP/1.1 200 OK\r\n${lines}Content-Length: 0\r\n\r\n`, 'latin1')]).told.split('\n')[0]!
+  t.equal(head('A: \t b c\t \r\nB:\r\nC:\xa0d\xa0\r\n'), '200 A|b c|B||C|\xa0d\xa0|Content-Length|0')
+  for (const lines of ['no colon\r\n', ': no name\r\n']) t.throws(() => head(lines), /no field/)
+  t.end()
+})
+
 t.test('a kept connection that the origin closes as the next request leaves costs a GET nothing, and a POST is not sent twice', async (t) => {
   let requests = 0
   const server = await startRawOrigin(t, (socket) => {
