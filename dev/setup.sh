@@ -9,7 +9,8 @@ node=libatomic1
 edge="$node nginx libnginx-mod-http-js"
 case $1 in
   demo) packages=$edge ;;
-  test | test-long) packages="$edge libnginx-mod-stream git openssl iproute2 nftables chromium wrk openssh-server openssh-client squid dante-server tinyproxy" ;;
+  test | test-long) packages="$edge libnginx-mod-stream git openssl iproute2 nftables chromium wrk openssh-server openssh-client squid dante-server tinyproxy"
+    [ "$1" = test ] || packages="$packages systemd" ;;
   bench) packages="$edge wrk openssh-server openssh-client iproute2" ;;
   check | build) packages=$node ;;
   *) echo "setup: no such command: $1" >&2; exit 2 ;;
