@@ -36,11 +36,18 @@ export function originConnector(target: Target, verifyTls: boolean): buildConnec
 export function dial(target: Target, verifyTls: boolean): net.Socket {
   const { hostname: host, port } = target
   if (target.socketPath !== undefined) return net.connect({ path: target.socketPath, allowHalfOpen: true })
-  if (!target.tls) return net.connect({ host, port, allowHalfOpen: true })
+  const place = { host, port, ...(host === 'localhost' ? { lookup: loopback } : {}) }
+  if (!target.tls) return net.connect({ ...place, allowHalfOpen: true })
   const servername = net.isIP(host) === 0 ? { servername: host } : {}
   // allowHalfOpen is taken by tls.connect though its type does not say so.
-  const options: tls.ConnectionOptions & { allowHalfOpen: boolean } = { host, port, ...servername, allowHalfOpen: true, ALPNProtocols: ['http/1.1'], rejectUnauthorized: verifyTls }
+  const options: tls.ConnectionOptions & { allowHalfOpen: boolean } = { ...place, ...servername, allowHalfOpen: true, ALPNProtocols: ['http/1.1'], rejectUnauthorized: verifyTls }
   return tls.connect(options)
+}
+
+/** Nobody need be asked for that name (RFC 6761 §6.3), and a small system may have nobody who knows it. */
+const loopback: net.LookupFunction = (_name, { all }, done) => {
+  if (all === true) done(null, [{ address: '::1', family: 6 }, { address: '127.0.0.1', family: 4 }])
+  else done(null, '127.0.0.1', 4)
 }
 
 /** What a reset is called from here on. */

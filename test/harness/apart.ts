@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import type { Ends } from './origin.ts'
 
 /** Says that a process is inside already. */
 const INSIDE = 'POSTERN_TEST_APART'
@@ -83,4 +84,14 @@ export function slowConnects(address: string): () => void {
   nft(...chain('slow'), 'add set inet slow seen { type inet_service; flags dynamic; timeout 1m; }',
     `add rule inet slow rules ${first} tcp sport @seen accept`, `add rule inet slow rules ${first} add @seen { tcp sport } drop`)
   return () => void nft('delete table inet slow')
+}
+
+/** Until the end of the test this system has no file that names hosts. */
+export function hideHosts(t: Ends): void {
+  const mount = (...args: string[]): void => {
+    const done = spawnSync('mount', args)
+    if (done.status !== 0) throw new Error(`mount: ${done.error?.message ?? done.stderr.toString()}`)
+  }
+  mount('--bind', '/dev/null', '/etc/hosts')
+  t.teardown(() => spawnSync('umount', ['/etc/hosts']))
 }

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { freePort } from '../../dev/free-port.ts'
 import { type AgentProcess, runAgent } from '../harness/agent.ts'
-import { isApart, silence, slowConnects, V6_ADDRESS } from '../harness/apart.ts'
+import { hideHosts, isApart, silence, slowConnects, V6_ADDRESS } from '../harness/apart.ts'
 import { type GatewayProcess, startGateway } from '../harness/gateway.ts'
 import { type Names, startNames } from '../harness/names.ts'
 import { type RunningNginx, startNginx } from '../harness/nginx.ts'
@@ -107,6 +107,17 @@ if (await isApart(t, import.meta.filename, TIMEOUT_MS)) {
     t.ok(names.asked(NAME) <= failures().length + 1, `${String(names.asked(NAME))} times in ${String(failures().length)} tries`)
     names.set(NAME, FIRST)
     await served()
+  })
+
+  t.test('a service at a port of the machine is found where nobody knows the name localhost', async (t) => {
+    const origin = await startOrigin(t)
+    const gateway = await startGateway(t, { settings: TIMES })
+    const nginx = await startNginx(t, { runDir: gateway.runDir })
+    const join = await gateway.addAgent('agent-1', 'demo', HOST, nginx.url)
+    hideHosts(t)
+    await startNames(t)
+    await runAgent(t, ['http', String(origin.port)], { join })
+    t.equal((await visit({ port: nginx.port })).status, 200, 'the service answers')
   })
 
   t.test('a resolver that takes ten seconds is waited for, and asked for one thing at a time', async (t) => {
