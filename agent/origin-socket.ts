@@ -34,6 +34,12 @@ export function originConnector(target: Target, verifyTls: boolean): buildConnec
 
 /** Not yet connected, or not yet with TLS. */
 export function dial(target: Target, verifyTls: boolean): net.Socket {
+  const socket = open(target, verifyTls)
+  socket.on('error', sayWhy)
+  return socket
+}
+
+function open(target: Target, verifyTls: boolean): net.Socket {
   const { hostname: host, port } = target
   if (target.socketPath !== undefined) return net.connect({ path: target.socketPath, allowHalfOpen: true })
   const place = { host, port, ...(host === 'localhost' ? { lookup: loopback } : {}) }
@@ -42,6 +48,11 @@ export function dial(target: Target, verifyTls: boolean): net.Socket {
   // allowHalfOpen is taken by tls.connect though its type does not say so.
   const options: tls.ConnectionOptions & { allowHalfOpen: boolean } = { ...place, ...servername, allowHalfOpen: true, ALPNProtocols: ['http/1.1'], rejectUnauthorized: verifyTls }
   return tls.connect(options)
+}
+
+/** Of a name with several addresses, none of which is reached, Node says the code alone. */
+function sayWhy(error: Error): void {
+  if (error.message === '' && error instanceof AggregateError) error.message = error.errors.map((each) => (each as Error).message).join(', ')
 }
 
 /** Nobody need be asked for that name (RFC 6761 §6.3), and a small system may have nobody who knows it. */
