@@ -69,7 +69,7 @@ export function originRequest(fields: Fields, hostField: string | undefined): Or
   return { method, path, headers, length, upgrade }
 }
 
-/** What a `Connection` field names is for one hop. In requests there is hardly ever one: the gateway took it out. Keep-Alive is no news. */
+/** What a `Connection` field names is for one hop. In requests there is hardly ever one: the gateway took it out. Keep-Alive is for one hop in any case. */
 function connectionNames(fields: Fields, from: number): Set<string> | undefined {
   let names: Set<string> | undefined
   for (let i = from; i < fields.length; i += 2) {

@@ -50,9 +50,15 @@ function open(target: Target, verifyTls: boolean): net.Socket {
   return tls.connect(options)
 }
 
-/** Of a name with several addresses, none of which is reached, Node says the code alone. */
-function sayWhy(error: Error): void {
-  if (error.message === '' && error instanceof AggregateError) error.message = error.errors.map((each) => (each as Error).message).join(', ')
+/**
+ * Of a name with several addresses, none of which is reached, Node says the first one's code and no word. What counts is the one where somebody said no:
+ * the others may be of a family that the machine does not have.
+ */
+function sayWhy(error: NodeJS.ErrnoException & { errors?: readonly NodeJS.ErrnoException[] }): void {
+  const each = error.errors
+  if (each === undefined) return
+  if (error.message === '') error.message = each.map(({ message }) => message).join(', ')
+  if (each.some(({ code }) => code === 'ECONNREFUSED')) error.code = 'ECONNREFUSED'
 }
 
 /** Nobody need be asked for that name (RFC 6761 §6.3), and a small system may have nobody who knows it. */

@@ -86,12 +86,24 @@ export function slowConnects(address: string): () => void {
   return () => void nft('delete table inet slow')
 }
 
-/** Until the end of the test this system has no file that names hosts. */
+const done = (command: string, ...args: string[]): void => {
+  const { status, error, stderr } = spawnSync(command, args)
+  if (status !== 0) throw new Error(`${command}: ${error?.message ?? stderr.toString()}`)
+}
+
+/** Until the end of the test this system has no file that names hosts, and nothing but that file and its resolver is asked for one. */
 export function hideHosts(t: Ends): void {
-  const mount = (...args: string[]): void => {
-    const done = spawnSync('mount', args)
-    if (done.status !== 0) throw new Error(`mount: ${done.error?.message ?? done.stderr.toString()}`)
+  const dir = mkdtempSync(join(tmpdir(), 'postern-hosts-'))
+  const order = join(dir, 'nsswitch.conf')
+  writeFileSync(order, 'hosts: files dns\n')
+  for (const [from, to] of [['/dev/null', '/etc/hosts'], [order, '/etc/nsswitch.conf']] as const) {
+    done('mount', '--bind', from, to)
+    t.teardown(() => done('umount', to))
   }
-  mount('--bind', '/dev/null', '/etc/hosts')
-  t.teardown(() => spawnSync('umount', ['/etc/hosts']))
+  t.teardown(() => rmSync(dir, { recursive: true, force: true }))
+}
+
+/** From now on the network has no address of IPv6, as many a container's. */
+export function leaveV6(): void {
+  done('ip', '-6', 'address', 'flush', 'dev', 'lo')
 }

@@ -1,8 +1,8 @@
 // A live systemd in namespaces of its own, on a copy of this machine's files that is gone with it: started with what Postern's README tells to install.
 import { execFile, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { promisify } from 'node:util'
 import type { Ends } from './origin.ts'
 import { until } from './until.ts'
@@ -13,21 +13,26 @@ const BOOT_TIMEOUT_MS = 60_000
 
 /**
  * $1: an empty folder; $2: this repository, to be seen as /opt/postern; $3: a script that installs, run in the new root. Nothing of the machine's own
- * configuration of systemd is taken over: the target holds what the script enables. /tmp is shared, for the tests' own folders; the kernel's settings can
- * be read only.
+ * configuration of systemd is taken over: the target holds what the script enables. The kernel's settings can be read only.
  */
 const BOOT = `set -e
+mkdir "$1"
 mount --make-rprivate /
 mount -t tmpfs tmpfs "$1" && mkdir "$1/upper" "$1/work" "$1/root" && cd "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root" && cd "$1/root"
 mkdir -p opt/postern old && mount --bind "$2" opt/postern
-mount -t proc proc proc && mount --bind proc/sys proc/sys && mount -o remount,bind,ro proc/sys && mount -t sysfs -o ro sysfs sys && mount -t cgroup2 cgroup2 sys/fs/cgroup && mount -t tmpfs tmpfs run && mount --bind /tmp tmp && mount -t tmpfs tmpfs dev
+mount -t proc proc proc && mount --bind proc/sys proc/sys && mount -o remount,bind,ro proc/sys && mount -t sysfs -o ro sysfs sys && mount -t cgroup2 cgroup2 sys/fs/cgroup && mount -t tmpfs tmpfs run && mount -t tmpfs tmpfs tmp && mount -t tmpfs tmpfs dev
 mkdir dev/pts dev/shm && mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts && ln -s pts/ptmx dev/ptmx && ln -s /proc/self/fd dev/fd
 for each in null zero full random urandom tty; do touch "dev/$each" && mount --bind "/dev/$each" "dev/$each"; done
 rm -rf etc/systemd/system && mkdir -p etc/systemd/system
 cp "$3" install.sh && chroot . sh /install.sh
 pivot_root . old && umount -l /old
 exec env -i container=postern PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=multi-user.target`
+
+/** $1: the name of a cgroup below this process's own, where all that runs in there stays; the rest is run in it. */
+const WITHIN = `set -e
+group=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)$(sed -n 's/^0:://p' /proc/self/cgroup)/$1
+mkdir "$group" && echo $$ > "$group/cgroup.procs" && echo "$group" && shift && exec "$@"`
 
 /** Not of a machine in a namespace. */
 const MASKED = [
@@ -61,8 +66,9 @@ export async function startSystemd(t: Ends, install: string): Promise<Systemd> {
     install,
   ]
   writeFileSync(script, `${lines.join('\n')}\n`)
-  const root = join(dir, 'cow')
-  const child = spawn('unshare', ['--mount', '--pid', '--fork', '--kill-child', '--uts', '--ipc', '--cgroup', 'sh', '-c', `mkdir "$1" && ${BOOT}`, 'boot', root, ROOT, script], { stdio: ['ignore', 'pipe', 'pipe'] })
+  const namespaces = ['unshare', '--mount', '--pid', '--fork', '--kill-child', '--uts', '--ipc', '--cgroup']
+  const args = ['-c', WITHIN, 'within', basename(dir), ...namespaces, 'sh', '-c', BOOT, 'boot', join(dir, 'cow'), ROOT, script]
+  const child = spawn('sh', args, { stdio: ['ignore', 'pipe', 'pipe'] })
   let log = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (log += chunk.toString()))
   let ended = false
@@ -73,19 +79,25 @@ export async function startSystemd(t: Ends, install: string): Promise<Systemd> {
   t.teardown(async () => {
     child.kill('SIGKILL')
     await exited
+    const group = log.slice(0, log.indexOf('\n'))
+    if (group.startsWith('/')) await until('its cgroups are empty', () => exec('find', [group, '-depth', '-type', 'd', '-exec', 'rmdir', '{}', '+']).then(() => true, () => !existsSync(group)))
     rmSync(dir, { recursive: true, force: true })
   })
-  const first = async (): Promise<string> => {
+  const first = (): string => {
     if (ended) throw new Error(`systemd did not start:\n${log}`)
-    return (await exec('pgrep', ['-P', String(child.pid)]).catch(() => ({ stdout: '' }))).stdout.trim()
+    try {
+      return readFileSync(`/proc/${String(child.pid)}/task/${String(child.pid)}/children`, 'utf8').trim()
+    } catch {
+      return ''
+    }
   }
   const run = async (...command: string[]): Promise<string> => {
-    const inside = ['--target', await first(), '--mount', '--pid', '--uts', '--ipc', '--root', '--wd=/', 'env', '-i', 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin']
+    const inside = ['--target', first(), '--mount', '--pid', '--uts', '--ipc', '--root', '--wd=/', 'env', '-i', 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin']
     return (await exec('nsenter', [...inside, ...command])).stdout
   }
   const journal = (): Promise<string> => run('journalctl', '--no-pager', '--output=short').catch(String)
   await until('systemd is up', async () => {
-    if ((await first()) === '') return false
+    if (first() === '') return false
     return (await run('systemctl', 'is-system-running').catch((error: unknown) => String((error as { stdout?: string }).stdout))).match(/running|degraded/) !== null
   }, { timeoutMs: BOOT_TIMEOUT_MS, logs: () => log })
   return { run, journal }

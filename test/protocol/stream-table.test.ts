@@ -68,11 +68,17 @@ t.test('streams that came and went do not become old, however old the table is',
   for (let i = 0; i < 1_000; i++) turn()
   gc()
   gc()
-  const before = old()
-  for (let i = 0; i < 10_000; i++) {
-    turn()
-    if (i % 500 === 0) gc({ type: 'minor' })
-  }
   const bytes = 10_000 * BALLAST_NUMBERS * 8
-  t.ok(old() - before < bytes / 10, `${String(old() - before)} of ${String(bytes)} bytes became old`)
+  let most = 0
+  // A large collection in between would hide some of it.
+  for (let round = 0; round < 3; round++) {
+    const before = old()
+    for (let i = 0; i < 10_000; i++) {
+      turn()
+      if (i % 500 > 0) continue
+      gc({ type: 'minor' })
+      most = Math.max(most, old() - before)
+    }
+  }
+  t.ok(most < bytes / 4, `${String(most)} of ${String(bytes)} bytes became old`)
 })

@@ -2,7 +2,7 @@
 import t, { type Test } from 'tap'
 import { freePort } from '../../dev/free-port.ts'
 import { type AgentProcess, runAgent } from '../harness/agent.ts'
-import { hideHosts, isApart, silence, slowConnects, V6_ADDRESS } from '../harness/apart.ts'
+import { hideHosts, isApart, leaveV6, silence, slowConnects, V6_ADDRESS } from '../harness/apart.ts'
 import { type GatewayProcess, startGateway } from '../harness/gateway.ts'
 import { type Names, startNames } from '../harness/names.ts'
 import { type RunningNginx, startNginx } from '../harness/nginx.ts'
@@ -109,6 +109,16 @@ if (await isApart(t, import.meta.filename, TIMEOUT_MS)) {
     await served()
   })
 
+  t.test('a resolver that takes ten seconds is waited for, and asked for one thing at a time', async (t) => {
+    const { names, served, agent: start } = await startWorld(t)
+    names.set(NAME, FIRST)
+    names.slow(10_000)
+    const agent = await start()
+    await served()
+    t.equal(names.mostAtOnce(), 1)
+    t.notOk(agent.events.some(({ event }) => event === 'failed'))
+  })
+
   t.test('a service at a port of the machine is found where nobody knows the name localhost', async (t) => {
     const origin = await startOrigin(t)
     const gateway = await startGateway(t, { settings: TIMES })
@@ -120,13 +130,14 @@ if (await isApart(t, import.meta.filename, TIMEOUT_MS)) {
     t.equal((await visit({ port: nginx.port })).status, 200, 'the service answers')
   })
 
-  t.test('a resolver that takes ten seconds is waited for, and asked for one thing at a time', async (t) => {
-    const { names, served, agent: start } = await startWorld(t)
-    names.set(NAME, FIRST)
-    names.slow(10_000)
-    const agent = await start()
-    await served()
-    t.equal(names.mostAtOnce(), 1)
-    t.notOk(agent.events.some(({ event }) => event === 'failed'))
+  // The last: the network stays without.
+  t.test('a service that is down at a port of a machine without IPv6 has refused, so that another may be asked', async (t) => {
+    const gateway = await startGateway(t, { settings: TIMES })
+    const nginx = await startNginx(t, { runDir: gateway.runDir })
+    const join = await gateway.addAgent('agent-1', 'demo', HOST, nginx.url)
+    leaveV6()
+    await runAgent(t, ['http', String(await freePort())], { join })
+    const { status, body } = await visit({ port: nginx.port })
+    t.match([status, body.toString()], [502, /origin_refused/])
   })
 }

@@ -17,7 +17,7 @@ const EXPOSURE_MAX = 1.5
 
 /** As README tells it, with the commands of this tree. */
 const install = (port: number): string => `
-useradd --system --shell /usr/sbin/nologin postern
+id -u postern > /dev/null 2>&1 || useradd --system --shell /usr/sbin/nologin postern
 cp /opt/postern/sidecar/systemd/* /etc/systemd/system/
 postern-gateway nginx --out /etc/nginx/postern
 mkdir -p /etc/postern
