@@ -8,6 +8,8 @@ import type { ExchangeFilter, StoredExchange, StoredHappening } from './store-hi
 const FEED_STEP_COUNT = 200
 /** Below the time after which proxies cut what is silent. */
 const FEED_BEAT_MS = 15_000
+/** A reader that does not take a step's entries in so long is let go: places are few, and it may come back and go on where it was. */
+const FEED_STALL_MS = 60_000
 
 export const historyShown = ({ at, ...entry }: StoredHappening): HistoryShown => ({ ...entry, at: moment(at)! })
 export const exchangeShown = ({ at, waitMs, headMs, totalMs, sentBytes, receivedBytes, ...one }: StoredExchange): ExchangeShown => ({
@@ -31,18 +33,21 @@ export interface FeedOptions {
   /** Undefined: no exchanges. */
   readonly wanted: FeedFilter | undefined
   readonly onClose: () => void
+  /** How often it beats, and what a reader may take for what it was sent. */
+  readonly times?: { readonly beatMs: number; readonly stallMs: number }
 }
 
 /** One reader. Nothing is held for it: of the history it reads on when it has taken what was there, and exchanges that come before it has are left out and counted. */
 export class Feed {
-  private readonly desk: Desk
+  private readonly desk: Pick<Desk, 'listeners' | 'store'>
   private readonly response: ServerResponse
   private readonly wanted: FeedFilter | undefined
   private last: number
   private leftOut = 0
   private waits = false
+  private waitsSince = 0
 
-  constructor(desk: Desk, response: ServerResponse, { from, wanted, onClose }: FeedOptions) {
+  constructor(desk: Pick<Desk, 'listeners' | 'store'>, response: ServerResponse, { from, wanted, onClose, times = { beatMs: FEED_BEAT_MS, stallMs: FEED_STALL_MS } }: FeedOptions) {
     this.desk = desk
     this.response = response
     this.wanted = wanted
@@ -50,7 +55,8 @@ export class Feed {
     const more = (): void => this.more()
     const beat = setInterval(() => {
       if (!this.waits) this.write(':\n\n')
-    }, FEED_BEAT_MS)
+      else if (performance.now() - this.waitsSince >= times.stallMs) response.destroy()
+    }, times.beatMs)
     desk.listeners.add(more)
     response.on('drain', () => {
       this.waits = false
@@ -96,6 +102,7 @@ export class Feed {
 
   private write(text: string): void {
     this.waits = !this.response.write(text)
+    if (this.waits) this.waitsSince = performance.now()
   }
 }
 

@@ -85,9 +85,9 @@ async function start(settings: Settings): Promise<number> {
     const signalled = (): void => {
       // Requests break, and whoever looks at the code is to know.
       if (++signals > 1) process.exit(Exit.failure)
-      const stopped = (error: unknown): void => fatal(error instanceof Error ? error : new Error(String(error)))
+      const unstopped = (error: unknown): void => fatal(error instanceof Error ? error : new Error(String(error)))
       // One that can't start says so itself.
-      started.then((gateway) => gateway.stop().then(() => resolve(Exit.clean), stopped), () => undefined)
+      started.then((gateway) => gateway.stop().then(() => resolve(Exit.clean), unstopped), () => undefined)
     }
     // Before it has said that it is ready: whoever reads that may stop it at once.
     for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, signalled)
