@@ -67,7 +67,9 @@ t.test('under load it falls back from kinds that are forbidden, and climbs back 
   t.equal(gateway.events.filter(({ event, agent: id }) => event === 'session_began' && id === 'falls').length, 1, 'all in one session')
   const moves = events.filter((event) => event.event === 'moved')
   t.ok(moves.some(({ from, to }) => from === 'websocket directly' && to === 'sse directly'))
-  t.match(moves.findLast(({ from }) => from === 'sse directly'), { to: 'websocket directly', why: 'websocket works again' })
+  // By way of another that worked first, if it has to.
+  t.match(moves.findLast(({ from }) => from === 'sse directly'), { why: / works again$/ })
+  t.match(moves.findLast(({ to }) => to === 'websocket directly'), { why: 'websocket works again' })
 })
 
 t.test('behind a proxy that knows no upgrade and holds answers back it finds long-poll, and begins with it the next time', async (t) => {
