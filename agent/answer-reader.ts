@@ -107,10 +107,11 @@ export class AnswerReader {
     if (end > HEAD_MAX_BYTES) throw new PosternError(errors.origin_head_too_large, `a head of ${String(end)} bytes`)
     const text = bytes.toString('latin1', 0, end)
     const first = text.indexOf('\r\n')
-    const line = STATUS_LINE.exec(first < 0 ? text : text.slice(0, first))
+    const firstEnd = first < 0 ? text.length : first
+    const line = STATUS_LINE.exec(text.slice(0, firstEnd))
     if (line === null) throw wrong('no status line')
     const status = Number(line[2])
-    const fields = first < 0 ? [] : fieldsOf(text, first + 2)
+    const fields = fieldsOf(text, firstEnd + 2)
     const rest = bytes.subarray(end + END_OF_HEAD.length)
     if (status < 200) {
       if (status === 101) throw wrong('went over to another protocol unasked')
@@ -184,7 +185,7 @@ export class AnswerReader {
     const trailers = end === 0 ? [] : fieldsOf(bytes.toString('latin1', 2, end), 0)
     for (let i = 0; i < trailers.length; i += 2) if (/^(?:content-length|transfer-encoding)$/i.test(trailers[i]!)) throw wrong('framing in the trailers')
     this.finish(trailers)
-    return bytes.subarray(end + 4)
+    return bytes.subarray(end + END_OF_HEAD.length)
   }
 
   private finish(trailers: string[]): void {

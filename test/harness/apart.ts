@@ -53,11 +53,14 @@ export interface Loss {
   stop(): void
 }
 
-const nft = (...commands: string[]): string => {
-  const done = spawnSync('nft', [commands.join('; ')])
-  if (done.status !== 0) throw new Error(`nft: ${done.error?.message ?? done.stderr.toString()}`)
-  return done.stdout.toString()
+/** Does it here and now; what it printed. */
+const done = (command: string, ...args: string[]): string => {
+  const { status, error, stdout, stderr } = spawnSync(command, args)
+  if (status !== 0) throw new Error(`${command}: ${error?.message ?? stderr.toString()}`)
+  return stdout.toString()
 }
+
+const nft = (...commands: string[]): string => done('nft', commands.join('; '))
 
 /** From now on so many packets in a hundred to and from the TCP port are lost, by chance. */
 export function losePackets(port: number, percent: number): Loss {
@@ -86,11 +89,6 @@ export function slowConnects(address: string): () => void {
   return () => void nft('delete table inet slow')
 }
 
-const done = (command: string, ...args: string[]): void => {
-  const { status, error, stderr } = spawnSync(command, args)
-  if (status !== 0) throw new Error(`${command}: ${error?.message ?? stderr.toString()}`)
-}
-
 /** Until the end of the test this system has no file that names hosts, and nothing but that file and its resolver is asked for one. */
 export function hideHosts(t: Ends): void {
   const dir = mkdtempSync(join(tmpdir(), 'postern-hosts-'))
@@ -98,7 +96,7 @@ export function hideHosts(t: Ends): void {
   writeFileSync(order, 'hosts: files dns\n')
   for (const [from, to] of [['/dev/null', '/etc/hosts'], [order, '/etc/nsswitch.conf']] as const) {
     done('mount', '--bind', from, to)
-    t.teardown(() => done('umount', to))
+    t.teardown(() => void done('umount', to))
   }
   t.teardown(() => rmSync(dir, { recursive: true, force: true }))
 }

@@ -10,24 +10,27 @@ import { until } from './until.ts'
 const ROOT = join(import.meta.dirname, '../..')
 const exec = promisify(execFile)
 const BOOT_TIMEOUT_MS = 60_000
+const PATHS = 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /**
- * $1: an empty folder; $2: this repository, to be seen as /opt/postern; $3: a script that installs, run in the new root. Nothing of the machine's own
+ * $1: a folder to be made; $2: this repository, to be seen as /opt/postern; $3: a script that installs, run in the new root. Nothing of the machine's own
  * configuration of systemd is taken over: the target holds what the script enables. The kernel's settings can be read only.
  */
 const BOOT = `set -e
 mkdir "$1"
 mount --make-rprivate /
-mount -t tmpfs tmpfs "$1" && mkdir "$1/upper" "$1/work" "$1/root" && cd "$1/root"
+mount -t tmpfs tmpfs "$1" && mkdir "$1/upper" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root" && cd "$1/root"
 mkdir -p opt/postern old && mount --bind "$2" opt/postern
-mount -t proc proc proc && mount --bind proc/sys proc/sys && mount -o remount,bind,ro proc/sys && mount -t sysfs -o ro sysfs sys && mount -t cgroup2 cgroup2 sys/fs/cgroup && mount -t tmpfs tmpfs run && mount -t tmpfs tmpfs tmp && mount -t tmpfs tmpfs dev
+mount -t proc proc proc && mount --bind proc/sys proc/sys && mount -o remount,bind,ro proc/sys
+mount -t sysfs -o ro sysfs sys && mount -t cgroup2 cgroup2 sys/fs/cgroup
+for each in run tmp dev; do mount -t tmpfs tmpfs "$each"; done
 mkdir dev/pts dev/shm && mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts && ln -s pts/ptmx dev/ptmx && ln -s /proc/self/fd dev/fd
 for each in null zero full random urandom tty; do touch "dev/$each" && mount --bind "/dev/$each" "dev/$each"; done
 rm -rf etc/systemd/system && mkdir -p etc/systemd/system
 cp "$3" install.sh && chroot . sh /install.sh
 pivot_root . old && umount -l /old
-exec env -i container=postern PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --unit=multi-user.target`
+exec env -i container=postern ${PATHS} /lib/systemd/systemd --system --unit=multi-user.target`
 
 /** $1: the name of a cgroup below this process's own, where all that runs in there stays; the rest is run in it. */
 const WITHIN = `set -e
@@ -92,7 +95,7 @@ export async function startSystemd(t: Ends, install: string): Promise<Systemd> {
     }
   }
   const run = async (...command: string[]): Promise<string> => {
-    const inside = ['--target', first(), '--mount', '--pid', '--uts', '--ipc', '--root', '--wd=/', 'env', '-i', 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin']
+    const inside = ['--target', first(), '--mount', '--pid', '--uts', '--ipc', '--root', '--wd=/', 'env', '-i', PATHS]
     return (await exec('nsenter', [...inside, ...command])).stdout
   }
   const journal = (): Promise<string> => run('journalctl', '--no-pager', '--output=short').catch(String)
