@@ -67,6 +67,12 @@ const FOLLOWS: Readonly<Record<State, readonly State[]>> = {
 /** A session whose place another took holds up nobody: visitors who stay, with an upgrade or a large download, have so long. */
 const REPLACED_MS = 3_600_000
 
+/**
+ * Who has been let in before believes a refusal at a login only after so many of them in a row: a handshake that somebody
+ * on the way changed (a box that inspects, a bit that flipped) ends like one with a wrong secret.
+ */
+const DOUBTED_MAX_COUNT = 2
+
 export class Agent {
   private readonly options: AgentOptions
   private readonly candidates: readonly Candidate[]
@@ -84,6 +90,8 @@ export class Agent {
   private readonly leaving = new Set<Serving>()
   private serving: Serving | undefined
   private state: State = 'new'
+  /** How many more refusals are doubted. */
+  private doubts = 0
   /** Takes back what the state waits for. */
   private cancel: () => void = nothing
   private draining = false
@@ -183,13 +191,13 @@ export class Agent {
       if (this.state !== 'entering') return
       this.cancel = nothing
       if (!('code' in outcome)) return this.begin(outcome, winner)
-      if (!FINAL.has(outcome.code)) this.memory.broke(winner.candidate, 0, false)
-      this.refused(outcome)
+      if (FINAL.has(outcome.code) && this.doubts-- <= 0) return this.refused(outcome)
+      this.memory.broke(winner.candidate, 0, false)
+      this.failed('login', outcome.detail)
     })
   }
 
   private refused({ code, detail }: Refusal): void {
-    if (!FINAL.has(code)) return this.failed('login', detail)
     this.options.onEvent({ event: 'refused', code: code.name, detail })
     void this.close()
   }
@@ -210,6 +218,7 @@ export class Agent {
 
   private begin(session: Session, winner: Winner): void {
     if (!this.become('serving')) return
+    this.doubts = DOUBTED_MAX_COUNT
     this.serve(session, winner, undefined)
     this.renew()
   }

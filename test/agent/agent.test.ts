@@ -139,6 +139,27 @@ t.test('a wrong secret and a wrong gateway key end it, refused', async (t) => {
   t.equal(gate.sessions.length, 0)
 })
 
+t.test('an agent that was let in before takes two refusals for what somebody on the way has done, not three, and they count from the start again', async (t) => {
+  const gate = await startGate(t)
+  const watched = new Watched(t, gate.join, every((await startOrigin(t)).port))
+  await watched.agent.start()
+  await watched.saw('serving')
+  gate.forgets = true
+  for (const round of [1, 2]) {
+    gate.changedOnTheWay = 2
+    gate.cut()
+    await watched.saw('serving', 1 + round)
+    t.equal(watched.count('failed'), 2 * round)
+    t.match(await watched.saw('failed'), { reason: 'login' })
+  }
+  t.equal((await gate.answered(gate.visit())).status, '200')
+  gate.changedOnTheWay = 3
+  gate.cut()
+  t.match(await watched.saw('refused'), { code: 'unauthenticated' })
+  await watched.saw('closed')
+  t.equal(watched.count('failed'), 6)
+})
+
 t.test('payload goes unsealed only if both ends say so', async (t) => {
   const origin = await startOrigin(t)
   for (const [gateway, agent, outcome] of [['never', undefined, 'policy_mismatch'], ['never', 'always', 'policy_mismatch'], ['never', 'never', 'never'], ['always', 'never', 'always']] as const) {

@@ -60,6 +60,8 @@ export class Gate {
   controlStream: Stream | undefined
   /** It knows no session any more, as after a start. */
   forgets = false
+  /** So many more logins come to it as if somebody had changed them on the way. */
+  changedOnTheWay = 0
   /** It says of nothing that the agent says that it counts, as gateways did once. */
   saysNothingOfIt = false
   /** Every session that begins ends at once. */
@@ -107,7 +109,7 @@ export async function startGate(t: Ends, options: { readonly policy?: Policy } =
   const gatekeeper: Gatekeeper = {
     serverSetup: setup,
     decoyRecord: decoy(setup, secret),
-    recordOf: (id) => (id === 'an-agent' ? record : null),
+    recordOf: (id) => (id === 'an-agent' && gate.changedOnTheWay-- <= 0 ? record : null),
     terms: () => ({
       policy: options.policy ?? 'always',
       lanes: 1,
