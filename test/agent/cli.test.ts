@@ -11,8 +11,6 @@ import { until } from '../harness/until.ts'
 import { CERTIFICATE, KEY } from './certificate.ts'
 import { startGate } from './gate.ts'
 
-t.setTimeout(60_000)
-
 const JOIN = encodeJoin({ url: 'http://127.0.0.1:1', id: 'a', secret: 'a-secret-to-be-kept', key: 'k' })
 
 t.test('wrong usage ends with 2 and says what is wrong', async (t) => {

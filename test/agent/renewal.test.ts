@@ -13,8 +13,6 @@ import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { type Gate, startGate } from './gate.ts'
 
-t.setTimeout(60_000)
-
 async function start(t: Test) {
   const gate = await startGate(t)
   gate.services = [{ name: 'demo', hosts: [], health: { kind: 'http', path: '/health', interval_ms: 100, unhealthy_after: 1 } }]

@@ -17,9 +17,6 @@ const EVIL = [
   Buffer.from('\u2028💥'),
 ]
 
-// By itself, outside of `npm test`, a file has 30 s.
-t.setTimeout(120_000)
-
 for (const [name, kind] of Object.entries(KINDS)) {
   t.test(`${name}: it knows its kind`, async (t) => {
     const { agent, gateway } = await (await startRig(t, kind)).join()

@@ -15,8 +15,6 @@ import { until } from '../harness/until.ts'
 import { Random } from '../protocol/simulation.ts'
 import { type Kind, KINDS, startRig } from './ends.ts'
 
-t.setTimeout(120_000)
-
 const NAMES = ['sse', 'long-poll'] as const
 const DIALS: Readonly<Record<string, Dial>> = { sse: dialSse, 'long-poll': dialLongPoll }
 const USER = { name: 'us er', password: 'p:ss/wörd' }

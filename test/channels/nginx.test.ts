@@ -15,8 +15,6 @@ import { Random } from '../protocol/simulation.ts'
 import { type Edge, type Kind, KINDS, startRig } from './ends.ts'
 
 tls.setDefaultCACertificates([...tls.getCACertificates('default'), CERTIFICATE])
-// By itself, outside of `npm test`, a file has 30 s.
-t.setTimeout(120_000)
 
 /** What a gateway's socket that went away, or cut a channel, makes nginx say. */
 const EXPECTED = [/upstream prematurely closed connection/, /reset by peer/i, /No such file or directory/, /Connection refused/, /upstream sent|upstream rejected/]

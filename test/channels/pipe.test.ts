@@ -18,9 +18,6 @@ const GATEWAY = join(import.meta.dirname, '../../sidecar/main.ts')
 const ENVIRONMENT = processEnvironment({ heartbeatMs: 10_000, deadAfterMs: 25_000, graceMs: 30_000, handshakeMs: 10_000 })
 const PROBE_MS = 15_000
 
-// By itself, outside of `npm test`, a file has 30 s.
-t.setTimeout(90_000)
-
 function folder(t: Test): string {
   const dir = mkdtempSync(join(tmpdir(), 'postern-pipe-'))
   t.teardown(() => rmSync(dir, { recursive: true, force: true }))

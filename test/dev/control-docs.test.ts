@@ -11,7 +11,6 @@ import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { visit } from '../system/visitor.ts'
 
-t.setTimeout(60_000)
 const ROOT = join(import.meta.dirname, '../..')
 const asRoot = process.getuid?.() === 0
 const SECTION = /## From nothing to two agents.*?\n(?=## )/s

@@ -9,3 +9,6 @@ const onSpawn = require('process-on-spawn') as { addListener(listener: (spawn: {
 onSpawn.addListener((spawn) => {
   delete spawn.env['NODE_OPTIONS']
 })
+
+// A file by itself, outside of `npm test`, has as long as there (.taprc): a net for what hangs, some five times what the slowest needs.
+process.env['TAP_TIMEOUT'] ??= '300'

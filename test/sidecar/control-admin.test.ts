@@ -6,7 +6,6 @@ import { startNginx } from '../harness/nginx.ts'
 import { commandsOf } from './commands.ts'
 import { ask } from './control-socket.ts'
 
-t.setTimeout(60_000)
 const CONTROL = 'admin.edge.test'
 const gateway = await startGateway(t, { settings: { control_hosts: `${CONTROL},second.test` } })
 const nginx = await startNginx(t, { runDir: gateway.runDir, server: 'include EDGE/postern-control.conf;' })

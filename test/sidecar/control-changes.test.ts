@@ -8,7 +8,6 @@ import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { ask, type Told } from './control-socket.ts'
 
-t.setTimeout(60_000)
 const gateway = await startGateway(t, { settings: { public_url: 'https://edge.test' } })
 const to = (method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Told> => ask(gateway.runDir, method, path, body, headers)
 const ANY = { 'if-match': '*' }

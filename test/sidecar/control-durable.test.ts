@@ -17,7 +17,6 @@ const KILLED = /connect\(\) to unix:.* failed|upstream prematurely closed|recv\(
 
 const count = (gateway: GatewayProcess, event: string): number => gateway.events.filter((one) => one.event === event).length
 
-t.setTimeout(60_000)
 t.test('kill -9 while changes come in: each that was acknowledged is there, each that was not is whole or absent', async (t) => killed(t, 3))
 
 async function serving(t: Parameters<typeof startNginx>[0], gateway: GatewayProcess): Promise<() => Promise<number>> {

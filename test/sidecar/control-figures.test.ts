@@ -20,7 +20,6 @@ import { opening, Recorder } from '../protocol/parties.ts'
 import { HOST, visit } from '../system/visitor.ts'
 import { ask, type Told } from './control-socket.ts'
 
-t.setTimeout(60_000)
 await ready
 
 const origin = await startOrigin(t, (request, response) => {

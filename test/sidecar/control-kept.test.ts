@@ -5,7 +5,6 @@ import { startGateway } from '../harness/gateway.ts'
 import { until } from '../harness/until.ts'
 import { ask } from './control-socket.ts'
 
-t.setTimeout(60_000)
 const DAY_MS = 86_400_000
 const MEBIBYTE = 1_048_576
 

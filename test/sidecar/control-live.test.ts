@@ -13,7 +13,6 @@ import { ask, type Told } from './control-socket.ts'
 
 const MAIN = join(import.meta.dirname, '../../sidecar/main.ts')
 
-t.setTimeout(60_000)
 const gateway = await startGateway(t)
 const MEGABYTE = Buffer.alloc(1_000_000, 'x')
 const held = new Set<ServerResponse>()

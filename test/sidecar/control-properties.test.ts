@@ -2,7 +2,6 @@
 import t from 'tap'
 import { fuzz, startFuzzer } from './control-fuzz.ts'
 
-t.setTimeout(120_000)
 const SEED = 20_261_126
 const QUESTIONS = 4_000
 

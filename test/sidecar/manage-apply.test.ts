@@ -8,7 +8,6 @@ import { decodeJoin } from '../../protocol/join.ts'
 import { startGateway } from '../harness/gateway.ts'
 import { commandsOf, folders } from './commands.ts'
 
-t.setTimeout(120_000)
 const FILE = `
 settings:
   connections: 2

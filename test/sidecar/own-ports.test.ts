@@ -21,9 +21,6 @@ import { commandsOf, folders } from './commands.ts'
 
 tls.setDefaultCACertificates([...tls.getCACertificates('default'), CERTIFICATE])
 
-// By itself, outside of `npm test`, a file has 30 s.
-t.setTimeout(90_000)
-
 const DIALS: Readonly<Record<string, Dial>> = { websocket: dialWebsocket, http2: dialHttp2, tcp: dialTcp, sse: dialSse, 'long-poll': dialLongPoll }
 const TIMES = { heartbeatMs: 10_000, deadAfterMs: 25_000, graceMs: 30_000, handshakeMs: 10_000 }
 const PROBE_MS = 10_000

@@ -9,8 +9,6 @@ import { until } from '../harness/until.ts'
 import { SimulatedClock } from '../protocol/simulation.ts'
 import { ask } from './control-socket.ts'
 
-t.setTimeout(60_000)
-
 interface Told {
   readonly kind: string
   readonly subject: string

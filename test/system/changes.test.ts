@@ -12,7 +12,6 @@ import { commandsOf } from '../sidecar/commands.ts'
 import { ask, type Told } from '../sidecar/control-socket.ts'
 import { HOST, visit } from './visitor.ts'
 
-t.setTimeout(120_000)
 const VISITORS = 4
 /** Requests between one change and the next. */
 const BETWEEN = 20

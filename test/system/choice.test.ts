@@ -18,8 +18,6 @@ import { until } from '../harness/until.ts'
 import { loadOrigin, startLoad } from './load.ts'
 import { HOST, visit } from './visitor.ts'
 
-t.setTimeout(60_000)
-
 const LARGE_BYTES = 4 * 1024 * 1024
 const UPGRADE = /\r\nupgrade:/i
 const gateway = await startGateway(t)

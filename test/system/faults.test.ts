@@ -9,8 +9,6 @@ import { type Origin, startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { begin, HOST, read, visit } from './visitor.ts'
 
-t.setTimeout(120_000)
-
 /** The defaults, some twelve times faster. */
 const TIMES = { heartbeat_ms: 500, dead_after_ms: 2_000, grace_ms: 3_000 }
 /** From a silence to a refusal without a wait: found dead, and the grace over. */

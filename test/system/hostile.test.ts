@@ -10,8 +10,6 @@ import { until } from '../harness/until.ts'
 import { loadOrigin, startLoad } from './load.ts'
 import { HOST, visit } from './visitor.ts'
 
-t.setTimeout(120_000)
-
 const LARGE_BYTES = 4 * 1024 * 1024
 const CUTS = 4
 

@@ -9,8 +9,6 @@ import { until } from '../harness/until.ts'
 import { loadOrigin, startLoad } from './load.ts'
 import { HOST, visit } from './visitor.ts'
 
-t.setTimeout(120_000)
-
 /** Far over what can be sent to another agent once it has begun. */
 const LARGE_BYTES = 10_000_000
 const LEAVES = 3

@@ -9,8 +9,6 @@ import { until } from '../harness/until.ts'
 import { behaves, startBehaving } from './behaviour.ts'
 import { HOST, visit } from './visitor.ts'
 
-t.setTimeout(120_000)
-
 const behaving = await startBehaving(t)
 const ownPort = await freePort()
 const gateway = await startGateway(t, { settings: { agents_address: `127.0.0.1:${String(ownPort)}` } })

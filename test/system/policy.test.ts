@@ -13,8 +13,6 @@ import { loadOrigin, startLoad } from './load.ts'
 import { HOST, visit } from './visitor.ts'
 import { startWorld, type World } from './world.ts'
 
-t.setTimeout(120_000)
-
 const ANY = { 'if-match': '*' }
 const LOAD_BYTES = 300_000
 const basic = (pair: string): string => `Basic ${Buffer.from(pair).toString('base64')}`

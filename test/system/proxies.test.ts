@@ -9,8 +9,6 @@ import { until } from '../harness/until.ts'
 import { body, hashOf } from './bodies.ts'
 import { HOST, visit } from './visitor.ts'
 
-t.setTimeout(60_000)
-
 const LARGE_BYTES = 8 * 1024 * 1024
 const USER = { name: 'us er', password: 'p:ss/wörd' }
 const userInfo = `${encodeURIComponent(USER.name)}:${encodeURIComponent(USER.password)}`

@@ -11,8 +11,6 @@ import { ask } from '../sidecar/control-socket.ts'
 import { holds, startBetween } from '../threats/between.ts'
 import { begin, HOST, read, visit } from './visitor.ts'
 
-t.setTimeout(120_000)
-
 /** A second, and what a machine with other work to do takes to look. */
 const SOON_MS = 2_000
 const VISITORS = 3

@@ -8,7 +8,6 @@ import { until } from '../harness/until.ts'
 import { ask } from '../sidecar/control-socket.ts'
 import { visit } from './visitor.ts'
 
-t.setTimeout(60_000)
 const SWAPS = 50
 const HOSTS = ['x.test', 'y.test'] as const
 

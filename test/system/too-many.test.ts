@@ -6,8 +6,6 @@ import { startGateway } from '../harness/gateway.ts'
 import { until } from '../harness/until.ts'
 import { ask } from '../sidecar/control-socket.ts'
 
-t.setTimeout(60_000)
-
 const COUNT = 150
 /** Some four kilobytes of them. */
 const HOSTS_COUNT = 20

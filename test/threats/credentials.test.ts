@@ -10,8 +10,6 @@ import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { ask } from '../sidecar/control-socket.ts'
 
-t.setTimeout(180_000)
-
 /** From the refusal on: what a process takes to start is not the gateway's. */
 const OUT_MAX_MS = 5_000
 /** From the command on until no visitor is sent there any more. */

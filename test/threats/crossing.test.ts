@@ -22,7 +22,6 @@ import { until } from '../harness/until.ts'
 import { OK, opening, Recorder } from '../protocol/parties.ts'
 import { begin, HOST, read, visit } from '../system/visitor.ts'
 
-t.setTimeout(120_000)
 await ready
 
 const HOSTILE_HOST = 'hostile.localhost'

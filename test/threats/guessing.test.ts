@@ -12,7 +12,6 @@ import { runAgent } from '../harness/agent.ts'
 import { startGateway } from '../harness/gateway.ts'
 import { AT_ONCE, environment, Random, SETTINGS, SimulatedClock, Wire } from '../protocol/simulation.ts'
 
-t.setTimeout(120_000)
 await ready
 
 const hello = (agentId: string, ke1: Uint8Array): Buffer => encodeHello({ versionMin: 1, versionMax: 1, features: 0, agentId, instance: Buffer.alloc(16, 3), policies: ['always'], lanes: 1, settings: SETTINGS, ke1: Buffer.from(ke1) })

@@ -12,8 +12,6 @@ import { startGateway } from '../harness/gateway.ts'
 import { makeAuthority, type Signed } from './authority.ts'
 import { holds } from './between.ts'
 
-t.setTimeout(120_000)
-
 const authority = makeAuthority(t)
 const good = authority.sign('gateway', { names: ['localhost'] })
 const other = authority.sign('gateway', { names: ['localhost'] })

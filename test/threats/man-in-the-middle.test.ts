@@ -16,7 +16,6 @@ import { HOST, visit } from '../system/visitor.ts'
 import { makeAuthority } from './authority.ts'
 import { holds, startBetween } from './between.ts'
 
-t.setTimeout(180_000)
 await ready
 
 const KINDS = ['websocket', 'http2', 'tcp', 'sse', 'long-poll'] as const

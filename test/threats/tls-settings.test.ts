@@ -14,8 +14,6 @@ import { ask } from '../sidecar/control-socket.ts'
 import { makeAuthority, type Signed } from './authority.ts'
 import { startFront } from './front.ts'
 
-t.setTimeout(120_000)
-
 const MAIN = joinPath(import.meta.dirname, '../../agent/main.ts')
 const [known, other, stranger] = [makeAuthority(t), makeAuthority(t), makeAuthority(t)]
 const pem = (authority: typeof known): string => readFileSync(authority.certFile, 'utf8')

@@ -12,8 +12,6 @@ import { until } from '../harness/until.ts'
 import { HOST, visit } from '../system/visitor.ts'
 import { type Between, holds, startBetween } from './between.ts'
 
-t.setTimeout(120_000)
-
 const CANARIES = { cookie: 'canary-cookie-4dd1a9', field: 'canary-field-77c0e2', body: 'canary-body-19fe33', answerField: 'canary-answer-field-0b', answerBody: 'canary-answer-body-5c2' }
 /** So long is whoever proves nothing listened to. */
 const HANDSHAKE_MS = 500
