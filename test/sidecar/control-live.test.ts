@@ -107,7 +107,7 @@ function tail(t: Test, ...args: readonly string[]): Tail {
   return { lines: () => text.split('\n').slice(0, -1), said: () => said, leave: () => child.stdout.destroy(), code }
 }
 
-const agent = await startAgent(t, { join: await gateway.addAgent('web-1', 'demo', HOST, nginx.url), target: origin.url })
+const agent = await startAgent(t, { join: await gateway.addAgent('web-1', 'demo', HOST, nginx.url), target: origin.url, args: ['--channel', 'websocket'] })
 await until('it is served', async () => (await visit({ port: nginx.port })).status === 200)
 
 interface Counted {
@@ -179,6 +179,8 @@ t.test('what a slow reader of the feed does not take is left out, and it is told
   const AT_ONCE_COUNT = 16
   // More than the buffers between hold.
   const WRITTEN_COUNT = 1_500
+  // A batch of 128 follows the next when that is on the disk: a dozen times.
+  const WRITTEN_MAX_MS = 60_000
   const path = `/${'long'.repeat(250)}`
   const { id: before } = await newest()
   const feeds = ['', '&agent=web-1', '&agent=other'].map((more) => follow(t, {}, `?exchanges=true${more}`))
@@ -190,7 +192,7 @@ t.test('what a slow reader of the feed does not take is left out, and it is told
   const visits = Array.from({ length: AT_ONCE_COUNT }, async () => {
     while (more) await visit({ port: nginx.port, path })
   })
-  await until('many are written', async () => (await newest()).id - before >= WRITTEN_COUNT)
+  await until('many are written', async () => (await newest()).id - before >= WRITTEN_COUNT, { timeoutMs: WRITTEN_MAX_MS })
   more = false
   await Promise.all(visits)
   slow.resume()
@@ -199,7 +201,7 @@ t.test('what a slow reader of the feed does not take is left out, and it is told
   await until('each that was written has come or is counted', async () => {
     const written = (await newest()).id - before
     return told(slow) === written && told(quick) === written
-  })
+  }, { timeoutMs: WRITTEN_MAX_MS })
   t.ok(slow.leftOut() > 0)
   t.ok(quick.leftOut() < slow.leftOut(), 'a reader that reads misses less')
   t.equal(told(none), 0, 'only what was asked for counts')

@@ -186,7 +186,7 @@ t.test('a change is true for sessions when it is answered: what an agent may ser
   const nginx = await startNginx(t, { runDir })
   await to('PUT', '/v1/services/live', service(['live.test']))
   const { join: word } = (await to('POST', '/v1/agents', { id: 'live', services: ['live'], url: nginx.url })).json
-  const agent = await startAgent(t, { join: String(word), target: origin.url })
+  const agent = await startAgent(t, { join: String(word), target: origin.url, args: ['--channel', 'websocket'] })
   await until('it is served', () => route('live.test') === '1 up h1 live -\n')
   t.match((await to('GET', '/v1/sessions')).json.items, [{ agent: 'live', services: ['live'], attached: true, channels: [{ kind: 'websocket', peer: '127.0.0.1', worker: Number, lanes: [0] }] }])
   const says = async (): Promise<unknown> => ((await to('GET', '/v1/sessions')).json.items as { says: unknown }[])[0]!.says

@@ -50,5 +50,5 @@ t.test('both ends of a session keep the times that were set for its agent', asyn
   // The gateway's own grace is 30 s: until() would not wait for that.
   agent.signal('SIGKILL')
   await until('the gateway gave it up', async () => ((await ask(gateway.runDir, 'GET', '/v1/sessions')).json.items as unknown[]).length === 0)
-  t.match(gateway.events.find(({ event }) => event === 'session_ended'), { agent: 'a', code: 'agent_lost' })
+  t.match(await until('it is said', () => gateway.events.find(({ event }) => event === 'session_ended')), { agent: 'a', code: 'agent_lost' })
 })
