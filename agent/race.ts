@@ -6,7 +6,7 @@ import { type Candidate, candidateText } from './candidates.ts'
 import type { DialFailure } from './channel-dial.ts'
 
 /** Long enough for a good way to answer, too short for anybody to notice that the first was a bad one (RFC 8305 has 250 ms for the same). */
-const HEAD_START_MS = 300
+export const HEAD_START_MS = 300
 /** More at once would make an old proxy, or a modem, slow for all of them … */
 const AT_ONCE_MAX_COUNT = 3
 /** … but one that took so long hardly keeps anything busy: it may still win, and another has its place. */

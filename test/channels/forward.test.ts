@@ -86,7 +86,8 @@ for (const binary of ['debian', 'new'] as const) {
     const begun = performance.now()
     const outcome = await failure(dialSse, nginx.url, { kind: 'direct' })
     t.match(outcome, { reason: 'unreachable', detail: /the event stream is held back on the way$/ })
-    t.ok(performance.now() - begun < 6_000, 'in time')
+    // The next longer time on this way is 35 s.
+    t.ok(performance.now() - begun < 15_000, 'in time')
 
     const before = rig.came.length
     const agent = await new Promise<Carrier>((resolve, reject) => dialLongPoll({ gateway: nginx.url, userAgent: 'test' }, (one) => ('reason' in one ? reject(new Error(one.detail)) : resolve(one))))

@@ -41,7 +41,13 @@ async function ended(t: Test, pipe: string): Promise<string> {
   return typeof carrier === 'string' ? carrier : new Promise((resolve) => (carrier.onClosed = resolve))
 }
 
-const isAlive = (pid: string): boolean => existsSync(`/proc/${pid}`) && !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+function isAlive(pid: string): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
+  } catch {
+    return false
+  }
+}
 
 /** The ids that commands of a test wrote into a file, once it has so many. */
 const idsIn = (path: string, count: number): Promise<string[]> => until('the command has begun', () => {

@@ -37,17 +37,20 @@ export async function ready(demo: Demo): Promise<void> {
 }
 
 export function processesOf(demo: Demo): number[] {
-  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => {
-    try {
-      return readFileSync(`/proc/${String(pid)}/cmdline`, 'utf8').includes(demo.dir) || readFileSync(`/proc/${String(pid)}/environ`, 'utf8').includes(demo.dir)
-    } catch {
-      return false
-    }
-  })
+  return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => factOf(pid, 'cmdline').includes(demo.dir) || factOf(pid, 'environ').includes(demo.dir))
+}
+
+/** What /proc tells of a process; nothing of one that has ended meanwhile. */
+function factOf(pid: number, fact: 'cmdline' | 'environ'): string {
+  try {
+    return readFileSync(`/proc/${String(pid)}/${fact}`, 'utf8')
+  } catch {
+    return ''
+  }
 }
 
 export function killGateway(demo: Demo): void {
-  const pid = processesOf(demo).find((each) => readFileSync(`/proc/${String(each)}/cmdline`, 'utf8').includes('sidecar/main.ts'))
+  const pid = processesOf(demo).find((each) => factOf(each, 'cmdline').includes('sidecar/main.ts'))
   if (pid === undefined) throw new Error(`no gateway among the demo's processes:\n${demo.out()}`)
   process.kill(pid, 'SIGKILL')
 }

@@ -56,11 +56,11 @@ export async function startGateway(t: Ends, options: GatewayOptions = {}): Promi
     const started = spawn(process.execPath, [main, 'start', ...flags], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...options.env } })
     child = started
     exited = new Promise((resolve) => started.once('close', (code, signal) => resolve(code ?? signal ?? 'SIGKILL')))
-    let rest = ''
     for (const stream of [started.stdout, started.stderr]) {
-      stream.on('data', (chunk: Buffer) => {
-        log += chunk.toString()
-        const lines = (rest + chunk.toString()).split('\n')
+      let rest = ''
+      stream.setEncoding('utf8').on('data', (chunk: string) => {
+        log += chunk
+        const lines = (rest + chunk).split('\n')
         rest = lines.pop()!
         for (const line of lines) events.push(line.startsWith('{') ? (JSON.parse(line) as Record<string, unknown>) : { event: 'text', line })
       })

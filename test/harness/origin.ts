@@ -56,7 +56,8 @@ function watch(server: net.Server): { port: number; accepted: () => number; conn
 async function listening(server: net.Server): Promise<void> {
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
-    server.listen(0, '127.0.0.1', resolve)
+    // Some tests come with thousands of connections at once: none is to wait for the kernel to ask again.
+    server.listen({ port: 0, host: '127.0.0.1', backlog: 4_096 }, resolve)
   })
 }
 

@@ -5,7 +5,7 @@ import { load, startHeldWorld, VISITORS } from './held-world.ts'
 import { begin, read } from './visitor.ts'
 
 t.test('while a stream without end is given its time, others are served on; then it breaks and they wait', async (t) => {
-  const { gateway, nginx } = await startHeldWorld(t, { drain_ms: '1500' }, [/upstream prematurely closed/])
+  const { gateway, nginx } = await startHeldWorld(t, { drain_ms: '4000' }, [/upstream prematurely closed/])
   const { request, answer } = begin({ port: nginx.port, path: '/events' })
   request.end()
   const stream = await answer
