@@ -42,7 +42,6 @@ export class Origin {
   private readonly connections: KeptConnections
   private readonly options: OriginOptions
 
-
   constructor(options: OriginOptions) {
     this.options = options
     this.target = options.target
