@@ -1,7 +1,7 @@
 // The gateway's end of an sse channel: what goes down are events of one stream that stays, each the base64 of a body of messages (SPEC §14).
 import type { ServerResponse } from 'node:http'
 import { EVENT_STREAM } from './http-answers.ts'
-import { HttpCarrier, type HttpCarrierFacts } from './http-carrier.ts'
+import { CLOSE_TIMEOUT_MS, HttpCarrier, type HttpCarrierFacts } from './http-carrier.ts'
 
 /** An event is of use once it is whole: on a slow link small ones arrive one after the other, where a large one would look like silence. */
 const EVENT_BYTES = 65_536
@@ -38,8 +38,9 @@ export class SseCarrier extends HttpCarrier {
   protected cut(): void {
     const { response } = this
     if (response.destroyed || response.writableFinished) return
-    // A proper end where it can leave at once: nginx takes a broken one for a fault of the gateway.
-    if (!response.writableEnded && response.writableLength === 0) response.end()
-    else response.destroy()
+    // A proper end: nginx takes a broken one for a fault of the gateway. What is on its way holds it up for so long.
+    const cancel = this.clock.later(CLOSE_TIMEOUT_MS, () => response.destroy())
+    response.on('close', cancel)
+    if (!response.writableEnded) response.end()
   }
 }

@@ -1,10 +1,15 @@
 // Requests of http channels as anybody may send them to the gateway's doorway: replayed, reordered, forged, cut, too large; each refused with a reason, no byte wrong.
 import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import http from 'node:http'
+import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
+import { processEnvironment } from '../../agent/environment.ts'
 import { encodeBeat, encodeClose } from '../../protocol/messages.ts'
 import { errors } from '../../protocol/errors.ts'
 import { BODY_MAX_BYTES, hashOf, NO_MAC, WaitingMessages } from '../../protocol/http-channel.ts'
 import { Session } from '../../protocol/session.ts'
+import { SseCarrier } from '../../sidecar/sse.ts'
 import { until } from '../harness/until.ts'
 import { Agent, answers, Rig } from '../sidecar/gateway-rig.ts'
 import { ask, begin, ByHand, type RawAnswer, request } from './by-hand.ts'
@@ -299,4 +304,33 @@ t.test('the event stream of an sse channel is all of its way down', async (t) =>
   await until('the beat is answered', () => text.includes(`data: ${bodyOf(encodeBeat(true, 1)).toString('base64')}\n\n`))
   stream.socket.destroy()
   await until('the channel is gone', async () => (await ask(rig.port, hand.bytes('POST', { body: BEAT, counter: 1 }))).status === 403)
+})
+
+t.test('an event stream that is cut ends properly once what is on its way has left, and is broken if that takes too long', async (t) => {
+  const { clock } = processEnvironment()
+  // More than the kernel keeps of a connection.
+  const MESSAGES = 400
+  for (const reads of [true, false]) {
+    let carrier: SseCarrier | undefined
+    let down: http.ServerResponse | undefined
+    const server = http.createServer((_request, response) => {
+      down = response
+      const faster = { now: () => clock.now(), soon: clock.soon.bind(clock), later: (ms: number, then: () => void) => clock.later(reads ? ms : ms / 20, then) }
+      carrier = new SseCarrier({ id: '0'.repeat(32), arrival: { peer: 'x', worker: 0 }, clock: faster, onGone: () => undefined }, response)
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => server.close())
+    const asked = http.get({ port: (server.address() as AddressInfo).port, host: '127.0.0.1', agent: false })
+    t.teardown(() => asked.destroy())
+    const [answer] = (await once(asked, 'response')) as [http.IncomingMessage]
+    answer.on('error', () => undefined)
+    for (let i = 0; i < MESSAGES; i++) carrier!.send(Buffer.alloc(60_000))
+    await until('more is on its way than leaves', () => down!.writableLength > 0)
+    carrier!.abort()
+    let bytes = 0
+    if (reads) answer.on('data', (chunk: Buffer) => (bytes += chunk.length))
+    await until('it is over', () => (reads ? answer.complete : down!.destroyed))
+    t.equal(answer.complete, reads)
+    if (reads) t.ok(bytes > MESSAGES * 60_000, 'all of it')
+  }
 })
