@@ -11,6 +11,7 @@ import { dialPipe } from '../../agent/pipe.ts'
 import { freePort } from '../../dev/free-port.ts'
 import type { Carrier } from '../../protocol/channel.ts'
 import { probe } from '../../protocol/probe.ts'
+import { isAlive } from '../harness/alive.ts'
 import { startGateway } from '../harness/gateway.ts'
 import { until } from '../harness/until.ts'
 
@@ -39,14 +40,6 @@ function dialed(t: Test, pipe: string): Promise<Carrier | string> {
 async function ended(t: Test, pipe: string): Promise<string> {
   const carrier = await dialed(t, pipe)
   return typeof carrier === 'string' ? carrier : new Promise((resolve) => (carrier.onClosed = resolve))
-}
-
-function isAlive(pid: string): boolean {
-  try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'))
-  } catch {
-    return false
-  }
 }
 
 /** The ids that commands of a test wrote into a file, once it has so many. */
