@@ -25,7 +25,7 @@ const nginx = await startNginx(t, { runDir: gateway.runDir })
 const to = (method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Told> => ask(gateway.runDir, method, path, body, headers)
 const items = async <T>(path: string): Promise<T[]> => (await to('GET', path)).json.items as T[]
 /** The exchange that was written last: a batch of them is some four times a second. */
-const newest = async (): Promise<{ id: number; path: string }> => (await items<{ id: number; path: string }>('/v1/exchanges?limit=1'))[0]!
+const newest = async (): Promise<{ id: number; path: string }> => (await items<{ id: number; path: string }>('/v1/exchanges?limit=1'))[0] ?? { id: 0, path: 'none yet' }
 
 interface Entry {
   readonly id: number
