@@ -79,7 +79,8 @@ export class Store {
     this.db = new DatabaseSync(path)
     try {
       // Exclusive before WAL: the lock is then held as long as the process lives, and no shared-memory file is needed.
-      this.db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; BEGIN IMMEDIATE; COMMIT')
+      // What a statement would take back lies in memory: as a file in /var/tmp it is 15 times what goes to the log, and what is in the store lies there.
+      this.db.exec('PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; BEGIN IMMEDIATE; COMMIT')
       this.migrate(path)
     } catch (error) {
       this.db.close()

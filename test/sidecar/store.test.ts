@@ -1,7 +1,7 @@
 // The store: what it returned from is there after kill -9, a second process is refused, a newer store is not touched.
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, readlinkSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import t from 'tap'
@@ -88,6 +88,28 @@ t.test('history and exchanges are forgotten by age and by size, the oldest first
   t.equal(store.history.forget(now, { ...kept, exchanges: { ms: 1_000, bytes: 2_499.5 * each } }), false)
   t.equal(store.history.exchanges(Number.MAX_SAFE_INTEGER, 9_999, {}).at(-1)?.id, 2_502, 'a row that stands half over the bound goes')
   t.equal(store.history.page(Number.MAX_SAFE_INTEGER, 9_999, {}).length, 10, 'exchanges take nothing of the history’s room')
+  t.end()
+})
+
+t.test('nothing is written but in its folder', (t) => {
+  const dir = t.testdir()
+  const elsewhere = (): string[] => readdirSync('/proc/self/fd').flatMap((fd) => {
+    try {
+      const path = readlinkSync(`/proc/self/fd/${fd}`)
+      return /^\/(?!dev\/|proc\/)/.test(path) && !path.startsWith(dir) ? [path] : []
+    } catch {
+      // The one by which the folder was read.
+      return []
+    }
+  })
+  const before = elsewhere()
+  const store = new Store(dir)
+  t.teardown(() => store.close())
+  store.whole(() => {
+    const exchange = { service: 's', agent: 'a', method: 'GET', path: '/', status: 200, error: null, waitMs: 0, headMs: 1, totalMs: 1, sentBytes: 0, receivedBytes: 1 }
+    for (let i = 0; i < 5_000; i++) store.history.addExchange({ ...exchange, at: i, uuid: String((i * 7_919) % 5_000) })
+    t.same(elsewhere(), before)
+  })
   t.end()
 })
 
