@@ -68,8 +68,8 @@ const FOLLOWS: Readonly<Record<State, readonly State[]>> = {
 const REPLACED_MS = 3_600_000
 
 /**
- * Who has been let in before believes a refusal at a login only after so many of them in a row: a handshake that somebody
- * on the way changed (a box that inspects, a bit that flipped) ends like one with a wrong secret.
+ * Who has served believes a refusal at a login only after so many of them in a row: a handshake that somebody on the way
+ * changed (a box that inspects, a bit that flipped) ends like one with a wrong secret.
  */
 const DOUBTED_MAX_COUNT = 2
 
@@ -191,8 +191,8 @@ export class Agent {
       if (this.state !== 'entering') return
       this.cancel = nothing
       if (!('code' in outcome)) return this.begin(outcome, winner)
-      if (FINAL.has(outcome.code) && this.doubts-- <= 0) return this.refused(outcome)
-      this.memory.broke(winner.candidate, 0, false)
+      if (!FINAL.has(outcome.code)) this.memory.broke(winner.candidate, 0, false)
+      else if (this.doubts-- <= 0) return this.refused(outcome)
       this.failed('login', outcome.detail)
     })
   }
@@ -218,7 +218,6 @@ export class Agent {
 
   private begin(session: Session, winner: Winner): void {
     if (!this.become('serving')) return
-    this.doubts = DOUBTED_MAX_COUNT
     this.serve(session, winner, undefined)
     this.renew()
   }
@@ -230,6 +229,7 @@ export class Agent {
     const serving: Serving = new Serving(session, winner, {
       gateway: join.url, offering, pushed, renews: before !== undefined, onEvent, racer, candidates: pushed.allowed, memory, backoff, climb,
       onTaken: () => {
+        this.doubts = DOUBTED_MAX_COUNT
         if (before !== undefined) void this.leave(before)
         before = undefined
       },

@@ -11,8 +11,8 @@ import type { Stranger } from './strangers.ts'
 
 /** Bytes that wait to leave beyond which the lanes keep their records: enough for a full answer a turn, little for an urgent frame to wait behind. */
 const QUEUE_BYTES = 256 * 1024
-/** How long what was sent before a close, or a cut, may take to leave. */
-export const CLOSE_TIMEOUT_MS = 5_000
+/** How long what was sent before a close may take to leave. */
+const CLOSE_TIMEOUT_MS = 5_000
 
 export type Method = 'GET' | 'POST'
 

@@ -1,10 +1,13 @@
 // The gateway's end of an sse channel: what goes down are events of one stream that stays, each the base64 of a body of messages (SPEC §14).
 import type { ServerResponse } from 'node:http'
 import { EVENT_STREAM } from './http-answers.ts'
-import { CLOSE_TIMEOUT_MS, HttpCarrier, type HttpCarrierFacts } from './http-carrier.ts'
+import { HttpCarrier, type HttpCarrierFacts } from './http-carrier.ts'
 
 /** An event is of use once it is whole: on a slow link small ones arrive one after the other, where a large one would look like silence. */
 const EVENT_BYTES = 65_536
+/** What is on its way when the stream is cut may leave, if it is no more than this and takes no longer: nobody counts it. */
+const CUT_MAX_BYTES = 131_072
+const CUT_MAX_MS = 1_000
 
 export class SseCarrier extends HttpCarrier {
   readonly kind = 'sse'
@@ -38,9 +41,10 @@ export class SseCarrier extends HttpCarrier {
   protected cut(): void {
     const { response } = this
     if (response.destroyed || response.writableFinished) return
-    // A proper end: nginx takes a broken one for a fault of the gateway. What is on its way holds it up for so long.
-    const cancel = this.clock.later(CLOSE_TIMEOUT_MS, () => response.destroy())
-    response.on('close', cancel)
-    if (!response.writableEnded) response.end()
+    // One that was closed has had its time.
+    if (response.writableEnded || response.writableLength > CUT_MAX_BYTES) return void response.destroy()
+    // A proper end: nginx takes a broken one for a fault of the gateway.
+    response.on('close', this.clock.later(CUT_MAX_MS, () => response.destroy()))
+    response.end()
   }
 }

@@ -306,11 +306,11 @@ t.test('the event stream of an sse channel is all of its way down', async (t) =>
   await until('the channel is gone', async () => (await ask(rig.port, hand.bytes('POST', { body: BEAT, counter: 1 }))).status === 403)
 })
 
-t.test('an event stream that is cut ends properly once what is on its way has left, and is broken if that takes too long', async (t) => {
+t.test('an event stream that is cut ends properly once what is on its way has left; it is broken if that is too much, takes too long, or had its time', async (t) => {
   const { clock } = processEnvironment()
-  // More than the kernel keeps of a connection.
-  const MESSAGES = 400
-  for (const reads of [true, false]) {
+  const MESSAGE_BYTES = 60_000
+  const cases = { 'whoever reads has all of it': [1, true], 'nobody reads': [1, false], 'too much': [4, true], 'closed before': [1, false] } as const
+  for (const [what, [beyond, reads]] of Object.entries(cases)) {
     let carrier: SseCarrier | undefined
     let down: http.ServerResponse | undefined
     const server = http.createServer((_request, response) => {
@@ -324,13 +324,22 @@ t.test('an event stream that is cut ends properly once what is on its way has le
     t.teardown(() => asked.destroy())
     const [answer] = (await once(asked, 'response')) as [http.IncomingMessage]
     answer.on('error', () => undefined)
-    for (let i = 0; i < MESSAGES; i++) carrier!.send(Buffer.alloc(60_000))
-    await until('more is on its way than leaves', () => down!.writableLength > 0)
-    carrier!.abort()
+    let sent = 0
+    // The kernel keeps some megabytes of a connection.
+    await until('more is on its way than leaves', () => {
+      if (down!.writableLength >= beyond * MESSAGE_BYTES) return true
+      carrier!.send(Buffer.alloc(MESSAGE_BYTES))
+      sent++
+      return false
+    })
+    if (what === 'closed before') carrier!.close()
+    else carrier!.abort()
+    t.equal(down!.destroyed, what === 'too much', what)
     let bytes = 0
     if (reads) answer.on('data', (chunk: Buffer) => (bytes += chunk.length))
-    await until('it is over', () => (reads ? answer.complete : down!.destroyed))
-    t.equal(answer.complete, reads)
-    if (reads) t.ok(bytes > MESSAGES * 60_000, 'all of it')
+    const isWhole = reads && beyond === 1
+    await until(`${what}: it is over`, () => (isWhole ? answer.complete : down!.destroyed))
+    t.equal(answer.complete, isWhole, what)
+    if (isWhole) t.ok(bytes > sent * MESSAGE_BYTES)
   }
 })

@@ -21,7 +21,7 @@ async function started(): Promise<{ child: ChildProcess; ids: string[]; gone: Pr
   return { child, ids, gone }
 }
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGALRM'] as const) {
   t.test(`${signal} ends all of them`, async (t) => {
     const { child, ids, gone } = await started()
     child.kill(signal)

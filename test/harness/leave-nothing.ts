@@ -32,7 +32,8 @@ function killAll(): void {
   }
 }
 
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+// SIGALRM is how tap ends a file whose time is over, once it has said so.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGALRM'] as const) {
   process.once(signal, () => {
     killAll()
     process.exit(128 + constants.signals[signal])

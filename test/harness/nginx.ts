@@ -123,12 +123,15 @@ http {
       await gone
       rmSync(dir, { recursive: true, force: true })
       const faults = log.split('\n').filter((line) => /\[(error|crit|alert|emerg)\]/.test(line) && !(options.expected ?? []).some((known) => known.test(line)))
-      // The test may be over: then it takes no assertion any more, but this.
       if (faults.length > 0) throw new Error(`nginx logged what no test expects:\n${faults.slice(0, 10).join('\n')}`)
     })()
     return stopped
   }
-  t.teardown(stop)
+  // The test is over: it takes no assertion any more, and one that throws here would keep all from being stopped that began before it.
+  t.teardown(() => stop().catch((error: unknown) => {
+    process.exitCode = 1
+    console.error(error)
+  }))
   // It writes its pid file when it listens.
   await until('nginx to listen', () => {
     if (over()) throw new Error(`nginx ended at once:\n${log}`)

@@ -84,6 +84,8 @@ t.test('behind a proxy that knows no upgrade and holds answers back it finds lon
   t.match(JSON.parse(readFileSync(joinPath(home, 'postern/ways.json'), 'utf8')), { [`http://127.0.0.1:${String(buffersPort)}`]: 'long-poll direct' })
   const log = (): string[] => readFileSync(joinPath(nginx.dir, 'access.log'), 'utf8').split('\n')
   await until('it begins with that, and has a session before its head start is over', async () => {
+    // What the round before left is told by the time that this is.
+    await visit({ port: buffersPort, path: '/begins' })
     const lines = log().length
     const second = await runAgent(t, ['http', origin.url], { join, home })
     const serving = await second.event('serving')
