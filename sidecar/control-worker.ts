@@ -26,7 +26,7 @@ const now = Date.now
 
 /** A request to the control server takes milliseconds: whoever holds a connection longer than this keeps no gateway from leaving. */
 const CLOSE_MS = 2_000
-/** How soon an agent whose time is over is out. */
+/** Agents whose time is over are looked for this often. */
 const EXPIRE_MS = 500
 /** What is too old or too much is looked for this often, and a little of it deleted at a time with room between for whoever asks. */
 const FORGET_MS = 5_000

@@ -137,8 +137,8 @@ t.test('an event stream that is held back is found out within 5 s', async (t) =>
   const half = await serve(t, () => stream(`event: channel\ndata: ${ID}\n`))
   const outcomes = await Promise.all([silent, headed, half].map(({ port }) => dialed(dialSse, { gateway: `http://127.0.0.1:${String(port)}` })))
   for (const outcome of outcomes) t.match(told(outcome), /^unreachable: .*the event stream is held back on the way$/)
-  // The next longer time on this way is 35 s.
-  t.ok(performance.now() - begun < 15_000)
+  // Twice that: the machine may have other work. The next longer time on this way is 35 s.
+  t.ok(performance.now() - begun < 10_000)
 })
 
 /** A channel that is open, before a server that answers what comes after by `script`; and why it ended. */

@@ -86,8 +86,8 @@ for (const binary of ['debian', 'new'] as const) {
     const begun = performance.now()
     const outcome = await failure(dialSse, nginx.url, { kind: 'direct' })
     t.match(outcome, { reason: 'unreachable', detail: /the event stream is held back on the way$/ })
-    // The next longer time on this way is 35 s.
-    t.ok(performance.now() - begun < 15_000, 'in time')
+    // Within 5 s, or twice that where the machine has other work. The next longer time on this way is 35 s.
+    t.ok(performance.now() - begun < 10_000, 'in time')
 
     const before = rig.came.length
     const agent = await new Promise<Carrier>((resolve, reject) => dialLongPoll({ gateway: nginx.url, userAgent: 'test' }, (one) => ('reason' in one ? reject(new Error(one.detail)) : resolve(one))))

@@ -11,7 +11,7 @@ import { dialPipe } from '../../agent/pipe.ts'
 import { freePort } from '../../dev/free-port.ts'
 import type { Carrier } from '../../protocol/channel.ts'
 import { probe } from '../../protocol/probe.ts'
-import { isAlive } from '../harness/alive.ts'
+import { isAlive } from '../harness/proc.ts'
 import { startGateway } from '../harness/gateway.ts'
 import { until } from '../harness/until.ts'
 

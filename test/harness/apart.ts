@@ -31,7 +31,7 @@ function missing(): string | undefined {
 }
 
 /** True in that network. Elsewhere `file`, the caller, runs there as a test of `t`, or is skipped where it can not, and this is false. */
-export async function isApart(t: Test, file: string, timeoutMs: number): Promise<boolean> {
+export async function isApart(t: Test, file: string): Promise<boolean> {
   if (process.env[INSIDE] !== undefined) return true
   const why = missing()
   if (why !== undefined) {
@@ -43,7 +43,7 @@ export async function isApart(t: Test, file: string, timeoutMs: number): Promise
   writeFileSync(resolver, RESOLVER)
   t.teardown(() => rmSync(dir, { recursive: true, force: true }))
   const within = ['--net', '--mount', '--kill-child', 'sh', '-c', ENTER, 'sh', resolver, process.execPath, ...process.execArgv, file]
-  await t.spawn('unshare', within, { env: { ...process.env, [INSIDE]: '1' }, timeout: timeoutMs }, 'in a network of its own')
+  await t.spawn('unshare', within, { env: { ...process.env, [INSIDE]: '1' } }, 'in a network of its own')
   return false
 }
 

@@ -1,9 +1,10 @@
 // `npm run demo` as a test starts it: with a folder of its own for temporary files, by which its processes are found.
 import { type ChildProcess, spawn } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Ends } from './origin.ts'
+import { factOf } from './proc.ts'
 import { until } from './until.ts'
 
 const MAIN = join(import.meta.dirname, '../../dev/demo.ts')
@@ -38,15 +39,6 @@ export async function ready(demo: Demo): Promise<void> {
 
 export function processesOf(demo: Demo): number[] {
   return readdirSync('/proc').filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => factOf(pid, 'cmdline').includes(demo.dir) || factOf(pid, 'environ').includes(demo.dir))
-}
-
-/** What /proc tells of a process; nothing of one that has ended meanwhile. */
-function factOf(pid: number, fact: 'cmdline' | 'environ'): string {
-  try {
-    return readFileSync(`/proc/${String(pid)}/${fact}`, 'utf8')
-  } catch {
-    return ''
-  }
 }
 
 export function killGateway(demo: Demo): void {

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { join } from 'node:path'
 import t from 'tap'
-import { isAlive } from './alive.ts'
+import { isAlive } from './proc.ts'
 import { until } from './until.ts'
 
 const MODULE = join(import.meta.dirname, 'leave-nothing.ts')
@@ -26,7 +26,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGALRM'] as const) {
     const { child, ids, gone } = await started()
     child.kill(signal)
     t.ok((await gone)! > 128)
-    await until('none is left', () => !ids.some(isAlive))
+    await until('none is left', () => !ids.some((id) => isAlive(id)))
   })
 }
 
@@ -34,5 +34,5 @@ t.test('one that fails ends all of them', async (t) => {
   const { child, ids, gone } = await started()
   child.send('fail')
   t.equal(await gone, 1)
-  await until('none is left', () => !ids.some(isAlive))
+  await until('none is left', () => !ids.some((id) => isAlive(id)))
 })

@@ -10,15 +10,12 @@ import { until } from '../harness/until.ts'
 import { body, hashOf } from './bodies.ts'
 import { HOST, visit } from './visitor.ts'
 
-const TIMEOUT_MS = 240_000
-t.setTimeout(TIMEOUT_MS)
-
 const AT_ONCE = 8
 const BODY_BYTES = 512 * 1024
 /** A channel over which nothing came for two seconds is replaced, and four tries of TCP take three; a storm would be one after the other. */
 const LOST_MAX_COUNT = 5
 
-if (await isApart(t, import.meta.filename, TIMEOUT_MS)) {
+if (await isApart(t, import.meta.filename)) {
   for (const [percent, channels] of [[1, ['websocket', 'long-poll']], [5, ['websocket', 'http2', 'tcp', 'sse', 'long-poll']]] as const) {
     for (const channel of channels) {
       t.test(`${String(percent)} packets of a hundred are lost under ${channel}: every body comes whole, and the session stays`, async (t) => {

@@ -10,9 +10,6 @@ import { startOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
 import { HOST, visit } from './visitor.ts'
 
-const TIMEOUT_MS = 180_000
-t.setTimeout(TIMEOUT_MS)
-
 const NAME = 'gateway.test'
 const [FIRST, SECOND] = ['127.0.0.2', '127.0.0.3']
 const TIMES = { heartbeat_ms: 500, dead_after_ms: 2_000, grace_ms: 10_000 }
@@ -55,7 +52,7 @@ async function startWorld(t: Test): Promise<World> {
   }
 }
 
-if (await isApart(t, import.meta.filename, TIMEOUT_MS)) {
+if (await isApart(t, import.meta.filename)) {
   t.test('a gateway whose address changes is found at the new one, by the same session', async (t) => {
     const { gateway, names, served, agent: start } = await startWorld(t)
     names.set(NAME, FIRST)
