@@ -1,129 +1,12 @@
 // The endpoint in nginx: which service a request is for, by which door it goes to the gateway, what a visitor is told when it can't (SPEC §16).
 //
-// Written in the JavaScript that njs 0.7.9 knows: no class, destructuring, spread, Map or Set, one default export. The module holds constants only.
+// Written in the JavaScript that njs 0.7.9 knows: no class, destructuring, spread, Map or Set, one default export. njs makes what stands outside
+// of functions, and those themselves, anew for each request: so here are few, and what most requests do not need stands within them.
 // Nothing here reads a body, waits, or throws on a way that a visitor can choose: an exception of fs costs as much as 20 whole requests.
 import crypto from 'crypto'
 import fs from 'fs'
 
-interface Refusal {
-  status: number
-  title: string
-  proxyStatus: string
-  says: string
-}
-
-/**
- * The rows of protocol/errors.ts that nginx itself answers with; a test holds the two equal. A function, as all below: what stands outside of
- * one is made anew for each request.
- */
-function refusals(): { [code: string]: Refusal } {
-  return {
-    bad_request: { status: 400, title: 'Bad Request', proxyStatus: 'http_request_error', says: 'The request breaks the rules of HTTP.' },
-    head_too_large: { status: 431, title: 'Request Header Fields Too Large', proxyStatus: 'http_request_error', says: 'The head of the request is too large.' },
-    no_service: { status: 404, title: 'Not Found', proxyStatus: 'destination_not_found', says: 'There is no such service here.' },
-    service_away: { status: 503, title: 'Service Unavailable', proxyStatus: 'destination_unavailable', says: 'The service is known, but nobody serves it at the moment.' },
-    service_off: { status: 503, title: 'Service Unavailable', proxyStatus: 'destination_unavailable', says: 'The service is switched off.' },
-    maintenance: { status: 503, title: 'Service Unavailable', proxyStatus: 'destination_unavailable', says: 'The service is being worked on.' },
-    origin_unhealthy: {
-      status: 503,
-      title: 'Service Unavailable',
-      proxyStatus: 'destination_unavailable',
-      says: 'The service is known, but it is not well at the moment.',
-    },
-    source_denied: { status: 403, title: 'Forbidden', proxyStatus: 'http_request_denied', says: 'The service is not for visitors from this address.' },
-    https_only: { status: 308, title: 'Permanent Redirect', proxyStatus: 'http_request_denied', says: 'The service is served over https only.' },
-    method_denied: { status: 405, title: 'Method Not Allowed', proxyStatus: 'http_request_denied', says: 'The service does not take this method.' },
-    credential_wrong: {
-      status: 401,
-      title: 'Unauthorized',
-      proxyStatus: 'http_request_denied',
-      says: 'The service asks for a credential, and the request has none that is right.',
-    },
-    body_too_large: { status: 413, title: 'Payload Too Large', proxyStatus: 'http_request_denied', says: 'The body of the request is larger than the service takes.' },
-    no_route_table: {
-      status: 503,
-      title: 'Service Unavailable',
-      proxyStatus: 'proxy_configuration_error',
-      says: 'The gateway has not published its services yet. Try again in a moment.',
-    },
-    gateway_away: { status: 502, title: 'Bad Gateway', proxyStatus: 'destination_unavailable', says: 'The gateway can not be reached. Try again in a moment.' },
-    gateway_slow: { status: 504, title: 'Gateway Timeout', proxyStatus: 'http_response_timeout', says: 'The gateway did not answer in time.' },
-  }
-}
-
-/** What every 503 tells of when to come again. */
-const RETRY_AFTER_SECONDS = '5'
 const ROUTE_MAX_BYTES = 512
-const PREFIXES_MAX_COUNT = 64
-/** A policy with as much of everything as its schema takes is some 12 KB. */
-const POLICY_MAX_BYTES = 16384
-/** So many parents of a hostname are asked for a wildcard: bounds what an unknown name costs. */
-const WILDCARD_PARENTS_MAX_COUNT = 4
-
-/** The text of a file, undefined if there is none. Throws if it is too large or can't be read. */
-function read(path: string, maxBytes: number): string | undefined {
-  const stat = fs.statSync(path, { throwIfNoEntry: false }) as { size: number } | undefined
-  if (stat === undefined) return undefined
-  if (stat.size > maxBytes) throw new Error(`${path} is too large`)
-  return fs.readFileSync(path, 'utf8')
-}
-
-/** The name and the text of the wildcard's route file that holds for a host, with a space between; or the code of the refusal. */
-function wildcard(routes: string, host: string): string {
-  // Without the mark a file that is not there yet, of this name or a nearer parent, would be taken for none.
-  if (fs.statSync(`${routes}.mark`, { throwIfNoEntry: false }) === undefined) return 'no_route_table'
-  let dot = host.indexOf('.')
-  for (let parents = 0; dot !== -1 && parents < WILDCARD_PARENTS_MAX_COUNT; parents += 1) {
-    const name = `+${host.slice(dot)}`
-    const text = read(routes + name, ROUTE_MAX_BYTES)
-    if (text !== undefined) return `${name} ${text}`
-    dot = host.indexOf('.', dot + 1)
-  }
-  return 'no_service'
-}
-
-/** The line among those of a prefix file that a path falls under, without its prefix; `main` if none. */
-function pick(lines: string[], path: string, main: string): string {
-  for (let at = 0; at < lines.length; at += 1) {
-    const line = lines[at] as string
-    const space = line.indexOf(' ')
-    const prefix = line.slice(0, space)
-    if (path === prefix || path.startsWith(`${prefix}/`)) return `${line.slice(space + 1)}\n`
-  }
-  return main
-}
-
-/** The route's line, whole, for a request whose own file is `file`; or the code of the refusal, with a space and a detail behind it where it has one. */
-function find(r: NginxHTTPRequest, file: string): string {
-  // The exact name needs no mark: its file is whole. What is looked at is what exists rarely, for a stat that succeeds costs ten that do not.
-  let text = read(file, ROUTE_MAX_BYTES)
-  if (text === undefined) {
-    const host = file.lastIndexOf('/') + 1
-    const found = wildcard(file.slice(0, host), file.slice(host))
-    const space = found.indexOf(' ')
-    if (space === -1) return found
-    file = file.slice(0, host) + found.slice(0, space)
-    text = found.slice(space + 1)
-  }
-  // Whether the line is one at all is seen where it is used. Without a flag that asks for more, this is all.
-  const flags = text.lastIndexOf(' ') + 1
-  if (text.charCodeAt(flags) === 45 /* - */) return text
-  const line = text.indexOf('p', flags) === -1 ? text : prefixed(r, file, text)
-  return line.indexOf('y', line.lastIndexOf(' ') + 1) === -1 ? line : judged(r, file.slice(0, file.lastIndexOf('/') + 1), line)
-}
-
-/** The line for the paths of the request, when the route has a file of prefixes; `main` is the one for all others. */
-function prefixed(r: NginxHTTPRequest, file: string, main: string): string {
-  const prefixes = read(`${file}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
-  if (prefixes === undefined || !prefixes.endsWith('\n') || !main.endsWith('\n')) return 'no_route_table'
-  const lines = prefixes.slice(0, -1).split('\n')
-  if (lines.length > PREFIXES_MAX_COUNT) return 'no_route_table'
-  const target = r.variables.request_uri as string
-  const query = target.indexOf('?')
-  const line = pick(lines, query === -1 ? target : target.slice(0, query), main)
-  // An origin may read the path as nginx normalises it: then it must be the same service's.
-  return line === pick(lines, r.variables.uri as string, main) ? line : 'bad_request'
-}
 
 /** A service's policy as far as nginx enforces it (sidecar/policy-file.ts). */
 interface Policy {
@@ -143,160 +26,297 @@ interface Policy {
   bodyMaxBytes?: number
 }
 
-/** The line, if the policy of its service lets the request pass; else the code of the refusal and its detail. Without a whole policy nothing passes. */
-function judged(r: NginxHTTPRequest, routes: string, line: string): string {
-  const fields = line.split(' ')
-  if (fields.length !== 5) return 'no_route_table'
-  // Whoever conceals a service that is away or off conceals that it asks for something.
-  if (fields[1] !== 'up' && (fields[4] as string).indexOf('c') !== -1) return line
-  const text = read(`${routes}@policy-${fields[3] as string}`, POLICY_MAX_BYTES)
-  const policy = text === undefined ? undefined : (JSON.parse(text) as Policy)
-  if (policy === undefined || policy.v !== 1) return 'no_route_table'
-  const refused = refusedBy(r, policy)
-  return refused === '' ? line : refused
-}
-
-/** Who may not come learns nothing more; nobody says a credential where others can read it. */
-function refusedBy(r: NginxHTTPRequest, policy: Policy): string {
-  if ((policy.allow !== undefined || policy.deny !== undefined) && !mayCome(r, policy)) return 'source_denied'
-  if (policy.https !== undefined && r.variables.scheme !== 'https') return `https_only ${String(policy.https)}`
-  if (policy.maintenance !== undefined) return `maintenance ${policy.maintenance}`
-  if (policy.methods !== undefined && policy.methods.indexOf(r.method) === -1) return `method_denied ${policy.methods.join(', ')}`
-  if (policy.challenge !== undefined && !proves(r, policy)) return `credential_wrong ${policy.challenge}`
-  if (policy.bodyMaxBytes !== undefined && Number(r.variables.content_length) > policy.bodyMaxBytes) return 'body_too_large'
-  return ''
-}
-
-function mayCome(r: NginxHTTPRequest, policy: Policy): boolean {
-  let address = (r.rawVariables.binary_remote_addr as Buffer).toString('hex')
-  // IPv4 at a listener of IPv6.
-  if (address.length === 32 && address.startsWith('00000000000000000000ffff')) address = address.slice(24)
-  // What came by a unix socket has none: it is in no range, and nobody knows where it is from.
-  if (address.length !== 8 && address.length !== 32) return false
-  if (policy.deny !== undefined && isIn(address, policy.deny)) return false
-  return policy.allow === undefined || isIn(address, policy.allow)
-}
-
-function isIn(address: string, ranges: string[][]): boolean {
-  for (let at = 0; at < ranges.length; at += 1) {
-    const range = ranges[at] as string[]
-    const from = range[0] as string
-    if (from.length === address.length && address >= from && address <= (range[1] as string)) return true
-  }
-  return false
-}
-
-function proves(r: NginxHTTPRequest, policy: Policy): boolean {
-  const given = r.headersIn.Authorization
-  const authorization = given === undefined ? '' : String(given)
-  if (policy.tokens !== undefined) {
-    const bearer = /^bearer +([^ ]+)$/i.exec(authorization)
-    const token = policy.field === undefined ? (bearer === null ? '' : (bearer[1] as string)) : String(r.headersIn[policy.field])
-    if (isOneOf(token, policy.tokens)) return true
-  }
-  const basic = policy.basic === undefined ? null : /^basic +([A-Za-z0-9+/]+=*)$/i.exec(authorization)
-  return basic !== null && isOneOf(Buffer.from(basic[1] as string, 'base64'), policy.basic as string[])
-}
-
-/** All are compared whole, whatever was found: how long it takes tells nothing of them. */
-function isOneOf(secret: string | Buffer, hashes: string[]): boolean {
-  const hash = crypto.createHash('sha256').update(secret).digest('hex')
-  let found = false
-  for (let at = 0; at < hashes.length; at += 1) {
-    const other = hashes[at] as string
-    let difference = other.length ^ hash.length
-    for (let i = 0; i < hash.length; i += 1) difference |= hash.charCodeAt(i) ^ other.charCodeAt(i)
-    if (difference === 0) found = true
-  }
-  return found
-}
-
-function encoded(value: string): string {
-  return /^[A-Za-z0-9._~:[\]-]*$/.test(value) ? value : encodeURIComponent(value).replace(/[!'()*]/g, percent)
-}
-
-function percent(character: string): string {
-  return `%${character.charCodeAt(0).toString(16).toUpperCase()}`
-}
-
 /** All that is decided about a request, once: `UPGRADES CONNECTION LINE` (postern-http.conf), or `refuse CODE`. */
 function route(r: NginxHTTPRequest): string {
   try {
-    const given = r.variables
-    const file = given.postern_file as string
-    if (file.charCodeAt(0) === 47 /* / */) return `-  ${find(r, file)}`
-    return file === '' ? 'refuse bad_request' : named(String(r.headersIn.Connection), find(r, file.slice(1)))
+    const given = r.variables.postern_file as string
+    if (given === '') return 'refuse bad_request'
+    const isPlain = given.charCodeAt(0) === 47 /* / */
+    const file = isPlain ? given : given.slice(1)
+    // The exact name needs no mark: its file is whole. What is looked at is what exists rarely, for a stat that succeeds costs ten that do not.
+    let line = read(file, ROUTE_MAX_BYTES)
+    // Whether the line is one at all is seen where it is used. Without a flag that asks for more, this is all.
+    if (line === undefined || line.charCodeAt(line.lastIndexOf(' ') + 1) !== 45 /* - */) line = found(r, file, line)
+    return isPlain ? `-  ${line}` : named(r, line)
   } catch (fault) {
     r.error(`postern: the route table can't be read: ${String(fault)}`)
     return 'refuse no_route_table'
   }
 }
 
-/** The same for a request with a Connection field. */
-function named(connection: string, line: string): string {
+/** The text of a file, undefined if there is none. Throws if it is too large or can't be read. */
+function read(path: string, maxBytes: number): string | undefined {
+  const stat = fs.statSync(path, { throwIfNoEntry: false }) as { size: number } | undefined
+  if (stat === undefined) return undefined
+  if (stat.size > maxBytes) throw new Error(`${path} is too large`)
+  return fs.readFileSync(path, 'utf8')
+}
+
+/**
+ * What {@link route} does when the file of the very name is not there or its line asks for more: the route's line, whole, or the code of the refusal,
+ * with a space and a detail behind it where it has one.
+ */
+function found(r: NginxHTTPRequest, file: string, text: string | undefined): string {
+  /** So many parents of a hostname are asked for a wildcard: bounds what an unknown name costs. */
+  const WILDCARD_PARENTS_MAX_COUNT = 4
+  const PREFIXES_MAX_COUNT = 64
+  /** A policy with as much of everything as its schema takes is some 12 KB. */
+  const POLICY_MAX_BYTES = 16384
+
+  if (text === undefined) {
+    const host = file.lastIndexOf('/') + 1
+    const other = wildcard(file.slice(0, host), file.slice(host))
+    const space = other.indexOf(' ')
+    if (space === -1) return other
+    file = file.slice(0, host) + other.slice(0, space)
+    text = other.slice(space + 1)
+  }
+  const flags = text.lastIndexOf(' ') + 1
+  const line = text.indexOf('p', flags) === -1 ? text : prefixed(r, file, text)
+  return line.indexOf('y', line.lastIndexOf(' ') + 1) === -1 ? line : judged(r, file.slice(0, file.lastIndexOf('/') + 1), line)
+
+  /** The name and the text of the wildcard's route file that holds for a host, with a space between; or the code of the refusal. */
+  function wildcard(routes: string, host: string): string {
+    // Without the mark a file that is not there yet, of this name or a nearer parent, would be taken for none.
+    if (fs.statSync(`${routes}.mark`, { throwIfNoEntry: false }) === undefined) return 'no_route_table'
+    let dot = host.indexOf('.')
+    for (let parents = 0; dot !== -1 && parents < WILDCARD_PARENTS_MAX_COUNT; parents += 1) {
+      const name = `+${host.slice(dot)}`
+      const text = read(routes + name, ROUTE_MAX_BYTES)
+      if (text !== undefined) return `${name} ${text}`
+      dot = host.indexOf('.', dot + 1)
+    }
+    return 'no_service'
+  }
+
+  /** The line among those of a prefix file that a path falls under, without its prefix; `main` if none. */
+  function pick(lines: string[], path: string, main: string): string {
+    for (let at = 0; at < lines.length; at += 1) {
+      const line = lines[at] as string
+      const space = line.indexOf(' ')
+      const prefix = line.slice(0, space)
+      if (path === prefix || path.startsWith(`${prefix}/`)) return `${line.slice(space + 1)}\n`
+    }
+    return main
+  }
+
+  /** The line for the paths of the request, when the route has a file of prefixes; `main` is the one for all others. */
+  function prefixed(r: NginxHTTPRequest, file: string, main: string): string {
+    const prefixes = read(`${file}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
+    if (prefixes === undefined || !prefixes.endsWith('\n') || !main.endsWith('\n')) return 'no_route_table'
+    const lines = prefixes.slice(0, -1).split('\n')
+    if (lines.length > PREFIXES_MAX_COUNT) return 'no_route_table'
+    const target = r.variables.request_uri as string
+    const query = target.indexOf('?')
+    const line = pick(lines, query === -1 ? target : target.slice(0, query), main)
+    // An origin may read the path as nginx normalises it: then it must be the same service's.
+    return line === pick(lines, r.variables.uri as string, main) ? line : 'bad_request'
+  }
+
+  /** The line, if the policy of its service lets the request pass; else the code of the refusal and its detail. Without a whole policy nothing passes. */
+  function judged(r: NginxHTTPRequest, routes: string, line: string): string {
+    const fields = line.split(' ')
+    if (fields.length !== 5) return 'no_route_table'
+    // Whoever conceals a service that is away or off conceals that it asks for something.
+    if (fields[1] !== 'up' && (fields[4] as string).indexOf('c') !== -1) return line
+    const text = read(`${routes}@policy-${fields[3] as string}`, POLICY_MAX_BYTES)
+    const policy = text === undefined ? undefined : (JSON.parse(text) as Policy)
+    if (policy === undefined || policy.v !== 1) return 'no_route_table'
+    const refused = refusedBy(r, policy)
+    return refused === '' ? line : refused
+  }
+
+  /** Who may not come learns nothing more; nobody says a credential where others can read it. */
+  function refusedBy(r: NginxHTTPRequest, policy: Policy): string {
+    if ((policy.allow !== undefined || policy.deny !== undefined) && !mayCome(r, policy)) return 'source_denied'
+    if (policy.https !== undefined && r.variables.scheme !== 'https') return `https_only ${String(policy.https)}`
+    if (policy.maintenance !== undefined) return `maintenance ${policy.maintenance}`
+    if (policy.methods !== undefined && policy.methods.indexOf(r.method) === -1) return `method_denied ${policy.methods.join(', ')}`
+    if (policy.challenge !== undefined && !proves(r, policy)) return `credential_wrong ${policy.challenge}`
+    if (policy.bodyMaxBytes !== undefined && Number(r.variables.content_length) > policy.bodyMaxBytes) return 'body_too_large'
+    return ''
+  }
+
+  function mayCome(r: NginxHTTPRequest, policy: Policy): boolean {
+    let address = (r.rawVariables.binary_remote_addr as Buffer).toString('hex')
+    // IPv4 at a listener of IPv6.
+    if (address.length === 32 && address.startsWith('00000000000000000000ffff')) address = address.slice(24)
+    // What came by a unix socket has none: it is in no range, and nobody knows where it is from.
+    if (address.length !== 8 && address.length !== 32) return false
+    if (policy.deny !== undefined && isIn(address, policy.deny)) return false
+    return policy.allow === undefined || isIn(address, policy.allow)
+  }
+
+  function isIn(address: string, ranges: string[][]): boolean {
+    for (let at = 0; at < ranges.length; at += 1) {
+      const range = ranges[at] as string[]
+      const from = range[0] as string
+      if (from.length === address.length && address >= from && address <= (range[1] as string)) return true
+    }
+    return false
+  }
+
+  function proves(r: NginxHTTPRequest, policy: Policy): boolean {
+    const given = r.headersIn.Authorization
+    const authorization = given === undefined ? '' : String(given)
+    if (policy.tokens !== undefined) {
+      const bearer = /^bearer +([^ ]+)$/i.exec(authorization)
+      const token = policy.field === undefined ? (bearer === null ? '' : (bearer[1] as string)) : String(r.headersIn[policy.field])
+      if (isOneOf(token, policy.tokens)) return true
+    }
+    const basic = policy.basic === undefined ? null : /^basic +([A-Za-z0-9+/]+=*)$/i.exec(authorization)
+    return basic !== null && isOneOf(Buffer.from(basic[1] as string, 'base64'), policy.basic as string[])
+  }
+
+  /** All are compared whole, whatever was found: how long it takes tells nothing of them. */
+  function isOneOf(secret: string | Buffer, hashes: string[]): boolean {
+    const hash = crypto.createHash('sha256').update(secret).digest('hex')
+    let found = false
+    for (let at = 0; at < hashes.length; at += 1) {
+      const other = hashes[at] as string
+      let difference = other.length ^ hash.length
+      for (let i = 0; i < hash.length; i += 1) difference |= hash.charCodeAt(i) ^ other.charCodeAt(i)
+      if (difference === 0) found = true
+    }
+    return found
+  }
+}
+
+/** What {@link route} does when there is a Connection field. */
+function named(r: NginxHTTPRequest, line: string): string {
+  const connection = String(r.headersIn.Connection)
   if (!/^[A-Za-z0-9!#$%&'*+.^_`|~, \t-]*$/.test(connection)) return 'refuse bad_request'
   return `${/(^|[, \t])upgrade([, \t]|$)/i.test(connection) ? 'u' : '-'} ${encoded(connection)} ${line}`
-}
 
-/** Why the visitor gets our page: nginx's own fault with the head, a door that failed, or what the route says. */
-function code(r: NginxHTTPRequest): string {
-  if (r.variables.status === '431') return 'head_too_large'
-  const decided = r.variables.postern_route as string
-  if (decided.startsWith('refuse ')) return decided.slice(7)
-  const line = decided.slice(decided.indexOf(' ', 2) + 1)
-  const space = line.indexOf(' ')
-  const first = space === -1 ? line : line.slice(0, space)
-  if (refusals()[first] !== undefined) return first
-  const fields = line.endsWith('\n') ? /^1 (up|unhealthy|away|off|none) (h1|h2) (-|[a-z0-9][a-z0-9-]{0,62}) (-|[a-z]+)$/.exec(line.slice(0, -1)) : null
-  if (fields === null) return 'no_route_table'
-  if (fields[1] === 'none') return 'no_service'
-  if (fields[1] !== 'up') return (fields[4] as string).indexOf('c') === -1 ? unserved(fields[1] as string) : 'no_service'
-  if (fields[3] === '-') return 'no_route_table'
-  const upstream = r.variables.upstream_status
-  return upstream !== undefined && upstream.endsWith('504') ? 'gateway_slow' : 'gateway_away'
-}
-
-function unserved(state: string): string {
-  if (state === 'off') return 'service_off'
-  return state === 'unhealthy' ? 'origin_unhealthy' : 'service_away'
-}
-
-/** What {@link refusedBy} put behind the code. */
-function detail(r: NginxHTTPRequest): string {
-  const decided = r.variables.postern_route as string
-  return decided.slice(decided.indexOf(' ', decided.indexOf(' ', 2) + 1) + 1)
-}
-
-/** The row of a code, as it is for this request. */
-function rowOf(r: NginxHTTPRequest, name: string): Refusal {
-  const row = refusals()[name] as Refusal
-  if (name === 'https_only' && detail(r) === '301') return { status: 301, title: 'Moved Permanently', proxyStatus: row.proxyStatus, says: row.says }
-  if (name !== 'maintenance') return row
-  const told = detail(r)
-  const text = decodeURIComponent(told.slice(told.indexOf(' ') + 1))
-  return text === '' ? row : { status: row.status, title: row.title, proxyStatus: row.proxyStatus, says: text }
-}
-
-/** `json`, `html` or `text`: what the visitor reads best of the three. */
-function language(r: NginxHTTPRequest): string {
-  const accept = (r.headersIn.Accept === undefined ? '' : String(r.headersIn.Accept)).toLowerCase()
-  const html = accept.indexOf('text/html')
-  const json = accept.search(/application\/json|\+json/)
-  if (json !== -1 && (html === -1 || json < html)) return 'json'
-  return html === -1 ? 'text' : 'html'
-}
-
-function body(r: NginxHTTPRequest): string {
-  const name = r.variables.postern_code as string
-  const refusal = rowOf(r, name)
-  const uuid = r.variables.request_id as string
-  const spoken = language(r)
-  if (spoken === 'json') {
-    return JSON.stringify({ type: 'about:blank', title: refusal.title, status: refusal.status, detail: refusal.says, code: name, uuid })
+  function encoded(value: string): string {
+    return /^[A-Za-z0-9._~:[\]-]*$/.test(value) ? value : encodeURIComponent(value).replace(/[!'()*]/g, percent)
   }
-  const title = `${String(refusal.status)} ${refusal.title}`
-  if (spoken === 'text') return `${title}\n${refusal.says}\ncode: ${name}\nuuid: ${uuid}\n`
-  return `<!doctype html>
+
+  function percent(character: string): string {
+    return `%${character.charCodeAt(0).toString(16).toUpperCase()}`
+  }
+}
+
+interface Refusal {
+  status: number
+  title: string
+  proxyStatus: string
+  says: string
+}
+
+/** What is told to a visitor that is refused. */
+interface Told {
+  code(): string
+  body(): string
+  headers(): void
+}
+
+function told(r: NginxHTTPRequest): Told {
+  /** What every 503 tells of when to come again. */
+  const RETRY_AFTER_SECONDS = '5'
+
+  return { code, body, headers }
+
+  /** The row of protocol/errors.ts for a code that nginx itself answers with; a test holds the two equal. Not a table: all of it would be made for each call. */
+  function refusalOf(code: string): Refusal | undefined {
+    switch (code) {
+      case 'bad_request':
+        return refusal(400, 'Bad Request', 'http_request_error', 'The request breaks the rules of HTTP.')
+      case 'head_too_large':
+        return refusal(431, 'Request Header Fields Too Large', 'http_request_error', 'The head of the request is too large.')
+      case 'no_service':
+        return refusal(404, 'Not Found', 'destination_not_found', 'There is no such service here.')
+      case 'service_away':
+        return refusal(503, 'Service Unavailable', 'destination_unavailable', 'The service is known, but nobody serves it at the moment.')
+      case 'service_off':
+        return refusal(503, 'Service Unavailable', 'destination_unavailable', 'The service is switched off.')
+      case 'maintenance':
+        return refusal(503, 'Service Unavailable', 'destination_unavailable', 'The service is being worked on.')
+      case 'origin_unhealthy':
+        return refusal(503, 'Service Unavailable', 'destination_unavailable', 'The service is known, but it is not well at the moment.')
+      case 'source_denied':
+        return refusal(403, 'Forbidden', 'http_request_denied', 'The service is not for visitors from this address.')
+      case 'https_only':
+        return refusal(308, 'Permanent Redirect', 'http_request_denied', 'The service is served over https only.')
+      case 'method_denied':
+        return refusal(405, 'Method Not Allowed', 'http_request_denied', 'The service does not take this method.')
+      case 'credential_wrong':
+        return refusal(401, 'Unauthorized', 'http_request_denied', 'The service asks for a credential, and the request has none that is right.')
+      case 'body_too_large':
+        return refusal(413, 'Payload Too Large', 'http_request_denied', 'The body of the request is larger than the service takes.')
+      case 'no_route_table':
+        return refusal(503, 'Service Unavailable', 'proxy_configuration_error', 'The gateway has not published its services yet. Try again in a moment.')
+      case 'gateway_away':
+        return refusal(502, 'Bad Gateway', 'destination_unavailable', 'The gateway can not be reached. Try again in a moment.')
+      case 'gateway_slow':
+        return refusal(504, 'Gateway Timeout', 'http_response_timeout', 'The gateway did not answer in time.')
+    }
+    return undefined
+  }
+
+  function refusal(status: number, title: string, proxyStatus: string, says: string): Refusal {
+    return { status, title, proxyStatus, says }
+  }
+
+  /** Why the visitor gets our page: nginx's own fault with the head, a door that failed, or what the route says. */
+  function code(): string {
+    if (r.variables.status === '431') return 'head_too_large'
+    const decided = r.variables.postern_route as string
+    if (decided.startsWith('refuse ')) return decided.slice(7)
+    const line = decided.slice(decided.indexOf(' ', 2) + 1)
+    const space = line.indexOf(' ')
+    const first = space === -1 ? line : line.slice(0, space)
+    if (refusalOf(first) !== undefined) return first
+    const fields = line.endsWith('\n') ? /^1 (up|unhealthy|away|off|none) (h1|h2) (-|[a-z0-9][a-z0-9-]{0,62}) (-|[a-z]+)$/.exec(line.slice(0, -1)) : null
+    if (fields === null) return 'no_route_table'
+    if (fields[1] === 'none') return 'no_service'
+    if (fields[1] !== 'up') return (fields[4] as string).indexOf('c') === -1 ? unserved(fields[1] as string) : 'no_service'
+    if (fields[3] === '-') return 'no_route_table'
+    const upstream = r.variables.upstream_status
+    return upstream !== undefined && upstream.endsWith('504') ? 'gateway_slow' : 'gateway_away'
+  }
+
+  function unserved(state: string): string {
+    if (state === 'off') return 'service_off'
+    return state === 'unhealthy' ? 'origin_unhealthy' : 'service_away'
+  }
+
+  /** What {@link refusedBy} put behind the code. */
+  function detail(): string {
+    const decided = r.variables.postern_route as string
+    return decided.slice(decided.indexOf(' ', decided.indexOf(' ', 2) + 1) + 1)
+  }
+
+  /** The row of a code, as it is for this request. */
+  function rowOf(name: string): Refusal {
+    const row = refusalOf(name) as Refusal
+    if (name === 'https_only' && detail() === '301') return { status: 301, title: 'Moved Permanently', proxyStatus: row.proxyStatus, says: row.says }
+    if (name !== 'maintenance') return row
+    const told = detail()
+    const text = decodeURIComponent(told.slice(told.indexOf(' ') + 1))
+    return text === '' ? row : { status: row.status, title: row.title, proxyStatus: row.proxyStatus, says: text }
+  }
+
+  /** `json`, `html` or `text`: what the visitor reads best of the three. */
+  function language(): string {
+    const accept = (r.headersIn.Accept === undefined ? '' : String(r.headersIn.Accept)).toLowerCase()
+    const html = accept.indexOf('text/html')
+    const json = accept.search(/application\/json|\+json/)
+    if (json !== -1 && (html === -1 || json < html)) return 'json'
+    return html === -1 ? 'text' : 'html'
+  }
+
+  function body(): string {
+    const name = r.variables.postern_code as string
+    const refusal = rowOf(name)
+    const uuid = r.variables.request_id as string
+    const spoken = language()
+    if (spoken === 'json') {
+      return JSON.stringify({ type: 'about:blank', title: refusal.title, status: refusal.status, detail: refusal.says, code: name, uuid })
+    }
+    const title = `${String(refusal.status)} ${refusal.title}`
+    if (spoken === 'text') return `${title}\n${refusal.says}\ncode: ${name}\nuuid: ${uuid}\n`
+    return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
@@ -307,30 +327,43 @@ function body(r: NginxHTTPRequest): string {
 <p><code>code: ${name}</code><br><code>uuid: ${uuid}</code></p>
 </html>
 `
+  }
+
+  function reference(character: string): string {
+    return `&#${String(character.charCodeAt(0))};`
+  }
+
+  function types(spoken: string): string {
+    if (spoken === 'json') return 'application/problem+json'
+    return spoken === 'html' ? 'text/html; charset=utf-8' : 'text/plain; charset=utf-8'
+  }
+
+  /** Makes the answer of `return` ours: its status, type and fields. */
+  function headers(): void {
+    const name = r.variables.postern_code as string
+    const refusal = rowOf(name)
+    r.status = refusal.status
+    r.headersOut['Content-Type'] = types(language())
+    r.headersOut['Cache-Control'] = 'no-store'
+    r.headersOut['Proxy-Status'] = `postern; error=${refusal.proxyStatus}; details="${name}"`
+    if (refusal.status === 503) r.headersOut['Retry-After'] = RETRY_AFTER_SECONDS
+    if (name === 'maintenance') r.headersOut['Retry-After'] = detail().split(' ')[0]
+    else if (name === 'method_denied') r.headersOut.Allow = detail()
+    else if (name === 'credential_wrong') r.headersOut['WWW-Authenticate'] = detail()
+    else if (name === 'https_only') r.headersOut.Location = `https://${(r.variables.postern_authority as string).split(':')[0] as string}${r.variables.request_uri as string}`
+  }
 }
 
-function reference(character: string): string {
-  return `&#${String(character.charCodeAt(0))};`
+function code(r: NginxHTTPRequest): string {
+  return told(r).code()
 }
 
-function types(spoken: string): string {
-  if (spoken === 'json') return 'application/problem+json'
-  return spoken === 'html' ? 'text/html; charset=utf-8' : 'text/plain; charset=utf-8'
+function body(r: NginxHTTPRequest): string {
+  return told(r).body()
 }
 
-/** Makes the answer of `return` ours: its status, type and fields. */
 function headers(r: NginxHTTPRequest): void {
-  const name = r.variables.postern_code as string
-  const refusal = rowOf(r, name)
-  r.status = refusal.status
-  r.headersOut['Content-Type'] = types(language(r))
-  r.headersOut['Cache-Control'] = 'no-store'
-  r.headersOut['Proxy-Status'] = `postern; error=${refusal.proxyStatus}; details="${name}"`
-  if (refusal.status === 503) r.headersOut['Retry-After'] = RETRY_AFTER_SECONDS
-  if (name === 'maintenance') r.headersOut['Retry-After'] = detail(r).split(' ')[0]
-  else if (name === 'method_denied') r.headersOut.Allow = detail(r)
-  else if (name === 'credential_wrong') r.headersOut['WWW-Authenticate'] = detail(r)
-  else if (name === 'https_only') r.headersOut.Location = `https://${(r.variables.postern_authority as string).split(':')[0] as string}${r.variables.request_uri as string}`
+  told(r).headers()
 }
 
 export default { route, code, body, headers }
