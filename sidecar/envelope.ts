@@ -19,9 +19,8 @@ export interface Envelope {
 }
 
 const ENVELOPE = /^1;([0-9a-f]{32});([a-z0-9][a-z0-9-]{0,62});([^;]*);([0-9]{0,5});(https?);([^;]+);([0-9]{1,10});([^;]*)(;103)?$/
-const PLAIN = /^[A-Za-z0-9._~:[\]-]*$/
 const ENCODED = /^(?:[A-Za-z0-9._~:[\]-]|%[0-9A-Fa-f]{2})*$/
-// What Forwarded can quote: an address, a hostname, `unix:`.
+// What Forwarded can quote: an address, a hostname, `unix:`. Neither this nor an authority holds what has to be encoded.
 const ADDRESS = /^[0-9A-Za-z.:]*$/
 const AUTHORITY = /^(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?$/
 const CONNECTION = /^[!#$%&'*+.^_`|~0-9A-Za-z, \t-]*$/
@@ -30,19 +29,18 @@ const CONNECTION = /^[!#$%&'*+.^_`|~0-9A-Za-z, \t-]*$/
 export function readEnvelope(value: string): Envelope | undefined {
   const parts = ENVELOPE.exec(value)
   if (parts === null) return undefined
-  const address = decoded(parts[3]!)
-  const authority = decoded(parts[6]!)
-  const connection = decoded(parts[8]!)
+  const address = ADDRESS.test(parts[3]!) ? parts[3]! : decoded(parts[3]!, ADDRESS)
+  const authority = AUTHORITY.test(parts[6]!) ? parts[6]! : decoded(parts[6]!, AUTHORITY)
+  const connection = parts[8] === '' ? '' : decoded(parts[8]!, CONNECTION)
   if (address === undefined || authority === undefined || connection === undefined) return undefined
-  if (!ADDRESS.test(address) || !AUTHORITY.test(authority) || !CONNECTION.test(connection)) return undefined
   const earlyHints = parts[9] !== undefined
   return { uuid: parts[1]!, service: parts[2]!, address, port: parts[4]!, scheme: parts[5]!, authority, worker: Number(parts[7]), connection, earlyHints }
 }
 
-function decoded(value: string): string | undefined {
-  if (PLAIN.test(value)) return value
+function decoded(value: string, pattern: RegExp): string | undefined {
   if (!ENCODED.test(value)) return undefined
-  return value.replace(/%(..)/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)))
+  const plain = value.replace(/%(..)/g, (_, hex: string) => String.fromCharCode(parseInt(hex, 16)))
+  return pattern.test(plain) ? plain : undefined
 }
 
 /** RFC 9110 §7.6.1 and what is said to one hop only. Expect was answered by nginx, Host is the authority. */

@@ -86,7 +86,7 @@ export class H1Turn implements Answer {
   }
 
   private pauseUnless(room: boolean): void {
-    if (!room) this.connection.socket.pause()
+    if (!room) this.connection.pause()
   }
 
   private bodyCame(): void {
@@ -273,7 +273,7 @@ export class H1Turn implements Answer {
   stopped(): void {
     if (this.tunnels) return
     this.stoppedReading = true
-    this.connection.socket.resume()
+    this.connection.resume()
   }
 
   drain(): void {
@@ -296,6 +296,6 @@ export class H1Turn implements Answer {
     this.over = true
     // The rest of the body is still nginx's to send: read and dropped.
     if (this.bodyLeft === 0) this.connection.finished(this)
-    else this.connection.socket.resume()
+    else this.connection.resume()
   }
 }
