@@ -22,14 +22,19 @@ export class Connection {
   private readonly onGone: (connection: Connection) => void
   private error: Error | undefined
   private gone = false
+  private paused = false
 
   constructor(socket: net.Socket, onGone: (connection: Connection) => void) {
     this.socket = socket
     this.onGone = onGone
-    socket.on('data', (chunk: Buffer) => {
+    // What Node reads comes here at once, past the queue of its stream. False stops the reading.
+    const { push } = socket
+    socket.push = (chunk: Buffer | null) => {
+      if (chunk === null) return push.call(socket, null)
       if (this.user !== undefined) this.user.connectionData(chunk)
       else this.destroy()
-    })
+      return !this.paused
+    }
     socket.on('error', (error) => (this.error ??= error))
     socket.on('end', () => this.leave())
     socket.on('close', () => this.leave())
@@ -37,6 +42,18 @@ export class Connection {
 
   get usable(): boolean {
     return !this.gone && this.socket.writable
+  }
+
+  /** Reads no more than what is on its way already, one chunk at most. */
+  pause(): void {
+    this.paused = true
+  }
+
+  resume(): void {
+    if (!this.paused) return
+    this.paused = false
+    // Begins to read again, if it was stopped.
+    this.socket._read(0)
   }
 
   destroy(): void {
@@ -99,7 +116,7 @@ export class KeptConnections {
     if (this.closed || !connection.usable || connection.socket.writableLength > 0) return connection.destroy()
     connection.used = true
     connection.idleSince = performance.now()
-    connection.socket.resume()
+    connection.resume()
     this.idle.push(connection)
     this.sweep ??= setInterval(() => this.letGo(), SWEEP_MS).unref()
   }

@@ -36,17 +36,34 @@ const bad = (detail: string): PosternError => new PosternError(errors.bad_reques
 /** Reads the head of an exchange. Throws `bad_request`: the gateway checks the same, so that nothing here is ever a surprise unless it is hostile. */
 export function originRequest(fields: Fields, hostField: string | undefined): OriginRequest {
   let at = 0
-  const pseudo = new Map<string, string>()
+  let method: string | undefined
+  let path: string | undefined
+  let scheme: string | undefined
+  let authority: string | undefined
+  let protocol: string | undefined
   for (; at < fields.length && fields[at]!.startsWith(':'); at += 2) {
-    if (pseudo.has(fields[at]!)) throw bad('a pseudo-field comes twice')
-    pseudo.set(fields[at]!, fields[at + 1]!)
+    const value = fields[at + 1]!
+    switch (fields[at]!) {
+      case ':method':
+        method = once(method, value)
+        break
+      case ':scheme':
+        scheme = once(scheme, value)
+        break
+      case ':path':
+        path = once(path, value)
+        break
+      case ':authority':
+        authority = once(authority, value)
+        break
+      case ':protocol':
+        protocol = once(protocol, value)
+        break
+    }
   }
-  const method = pseudo.get(':method') ?? ''
-  const path = pseudo.get(':path') ?? ''
-  const authority = pseudo.get(':authority') ?? ''
-  const protocol = pseudo.get(':protocol')
-  if (!TOKEN.test(method) || method === 'CONNECT') throw bad('the method is no method')
-  if (!PATH.test(path)) throw bad('the path is no path')
+  if (method === undefined || !TOKEN.test(method) || method === 'CONNECT') throw bad('the method is no method')
+  if (path === undefined || !PATH.test(path)) throw bad('the path is no path')
+  authority ??= ''
   if (!AUTHORITY.test(authority)) throw bad('the authority is no authority')
   if (protocol !== undefined && !VALUE.test(protocol)) throw bad('the protocol is no protocol')
   const named = connectionNames(fields, at)
@@ -67,6 +84,11 @@ export function originRequest(fields: Fields, hostField: string | undefined): Or
   // A connection is never turned into HTTP/2: the origin would speak what nobody checks. A request with a body stays a request.
   const upgrade = protocol !== undefined && protocol.toLowerCase() !== 'h2c' && (length ?? 0) === 0 ? protocol : undefined
   return { method, path, headers, length, upgrade }
+}
+
+function once(had: string | undefined, value: string): string {
+  if (had !== undefined) throw bad('a pseudo-field comes twice')
+  return value
 }
 
 /** What a `Connection` field names is for one hop. In requests there is hardly ever one: the gateway took it out. Keep-Alive is for one hop in any case. */

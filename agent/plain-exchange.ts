@@ -115,7 +115,7 @@ export class PlainExchange implements StreamEvents, AnswerEvents, ConnectionUser
   answerData(chunk: Buffer): void {
     if (this.over) return
     if (this.head !== undefined) this.first.push(chunk)
-    else if (!this.stream.give(chunk)) this.connection?.socket.pause()
+    else if (!this.stream.give(chunk)) this.connection?.pause()
   }
 
   answerEnd(came: string[]): void {
@@ -143,11 +143,11 @@ export class PlainExchange implements StreamEvents, AnswerEvents, ConnectionUser
     this.first = []
     const whole = body === undefined || body.length <= INLINE_BODY_MAX_BYTES
     this.stream.sendHead(head, whole ? body : undefined, false)
-    if (!whole && !this.stream.give(body)) this.connection?.socket.pause()
+    if (!whole && !this.stream.give(body)) this.connection?.pause()
   }
 
   onDrain(): void {
-    this.connection?.socket.resume()
+    this.connection?.resume()
   }
 
   // --- the end -------------------------------------------------------------------------------------------------------
