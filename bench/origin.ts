@@ -18,7 +18,7 @@ export async function startOrigin(processes: Processes, dir: string, port: numbe
     port,
     ...(within === undefined ? {} : { within }),
     http: `  server {
-    listen 127.0.0.1:${String(port)} backlog=4096;
+    listen 127.0.0.1:${String(port)} backlog=4096 reuseport;
     root ${dir}/files;
     client_max_body_size 0;
     client_body_buffer_size 1m;

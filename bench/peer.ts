@@ -33,7 +33,7 @@ export function plainProxy(port: number, upstreamPort: number): string {
     keepalive_requests 1000000;
   }
   server {
-    listen 127.0.0.1:${String(port)} backlog=4096;
+    listen 127.0.0.1:${String(port)} backlog=4096 reuseport;
     client_max_body_size 0;
     location / {
       proxy_pass http://peer;

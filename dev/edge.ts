@@ -27,18 +27,22 @@ export async function prepareEdge(folder: string, runDir: string): Promise<void>
   writeNginxFiles(folder, runDir)
 }
 
-/** The parts of an nginx configuration that serve visitors and agents on one port; the includes go into `folder`. */
+/**
+ * The parts of an nginx configuration that serve visitors and agents on one port; the includes go into `folder`. With `reuseport` each worker gets its
+ * share of the connections; without, one of two may get 60 of 64.
+ */
 export async function edgeParts(folder: string, runDir: string, port: number, address = '127.0.0.1'): Promise<{ main: string; http: string }> {
   await prepareEdge(folder, runDir)
   return {
     main: await loadNjs(),
     http: `  include ${folder}/postern-http.conf;
   server {
-    listen ${address}:${String(port)} default_server backlog=4096 so_keepalive=on;
+    listen ${address}:${String(port)} default_server backlog=4096 reuseport so_keepalive=on;
     include ${folder}/postern-server.conf;
     include ${folder}/postern-agents.conf;
     location / {
       client_max_body_size 0;
+      root /nonexistent;
       try_files "" @postern;
     }
   }`,
