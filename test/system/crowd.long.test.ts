@@ -20,7 +20,7 @@ const CROWD = joinPath(import.meta.dirname, '../../bench/crowd.ts')
 
 const origin = await startOrigin(t)
 const gateway = await startGateway(t)
-const nginx = await startNginx(t, { runDir: gateway.runDir, expected: [/connect\(\) to unix:.* failed|upstream prematurely closed|recv\(\) failed/] })
+const nginx = await startNginx(t, { runDir: gateway.runDir, expected: [/connect\(\) to unix:.* failed|upstream prematurely closed|(?:recv|send)\(\) failed/] })
 const joins: string[] = []
 for (let i = 0; i < AGENTS / INSTANCES; i++) joins.push(await gateway.addAgent(`crowd-${String(i)}`, `crowd-${String(i)}`, `crowd-${String(i)}.test`, nginx.url))
 await startAgent(t, { join: await gateway.addAgent('agent-1', 'demo', HOST, nginx.url), target: origin.url })
