@@ -44,7 +44,7 @@ export class Connection {
     return !this.gone && this.socket.writable
   }
 
-  /** Reads no more than what is on its way already, one chunk at most. */
+  /** Reads no more than what is on its way already: one chunk, or what TLS has deciphered of one. */
   pause(): void {
     this.paused = true
   }

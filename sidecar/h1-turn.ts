@@ -271,8 +271,8 @@ export class H1Turn implements Answer {
   }
 
   stopped(): void {
-    if (this.tunnels) return
-    this.stoppedReading = true
+    if (!this.tunnels) this.stoppedReading = true
+    // What still comes is dropped; that the visitor leaves would not be seen without reading.
     this.connection.resume()
   }
 

@@ -142,7 +142,7 @@ export class H1Connection {
     if (this.rest.length === 0 || this.turn === undefined) this.resume()
   }
 
-  /** Reads no more than what is on its way already, one chunk at most. */
+  /** Reads no more than what is on its way already, one chunk at most. Until then it is not seen, either, that the other side has left. */
   pause(): void {
     this.paused = true
   }

@@ -139,6 +139,27 @@ t.test('an upgrade carries bytes both ways and keeps half-close', async (t) => {
   t.equal(rig.carried[0]!.cancelled, undefined)
 })
 
+for (const more of ['', 'more']) {
+  t.test(`a tunnel that waits for room closes once the agent reads no more and says no more${more === '' ? '' : ', with bytes on their way'}`, async (t) => {
+    const rig = await startIngress(t, (carried) => carried.answer.head([':status', '101', 'Upgrade', 'echo'], Buffer.from('first'), false))
+    const raw = new Raw(rig.path)
+    raw.socket.write(get('/', 'Connection: upgrade\r\nUpgrade: echo\r\n'))
+    await until('switched', () => raw.text.endsWith('first'))
+    const carried = rig.carried[0]!
+    carried.room = false
+    raw.socket.write('full')
+    await until('the tunnel waits', () => String(carried.body) === 'full')
+    if (more !== '') raw.socket.write(more)
+    carried.room = true
+    carried.answer.stopped()
+    carried.answer.end(NO_FIELDS)
+    await until('the end of the answer', () => raw.ended)
+    const closed = new Promise((resolve) => rig.h1.server.close(resolve))
+    raw.socket.end()
+    t.equal(await closed, undefined, 'every connection is closed')
+  })
+}
+
 t.test('a refused upgrade is the last of its connection, and bytes behind it are no request', async (t) => {
   const rig = await startIngress(t, ok)
   const raw = new Raw(rig.path)
