@@ -22,6 +22,8 @@ const PATH = /^\/[\x21-\x7e\x80-\xff]*$/
 const AUTHORITY = /^[\x21-\x7e]*$/
 const LENGTH = /^\d{1,15}$/
 
+/** Those of a request; what `:scheme` says stands in the fields that tell of the way, too. */
+const PSEUDO: readonly string[] = [':method', ':path', ':authority', ':protocol', ':scheme']
 const HOP_BY_HOP: ReadonlySet<string> = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade', 'http2-settings'])
 /**
  * Never in a request, for these reasons: `host` comes from :authority; `expect` was answered by the endpoint, which reads the body anyway;
@@ -36,34 +38,16 @@ const bad = (detail: string): PosternError => new PosternError(errors.bad_reques
 /** Reads the head of an exchange. Throws `bad_request`: the gateway checks the same, so that nothing here is ever a surprise unless it is hostile. */
 export function originRequest(fields: Fields, hostField: string | undefined): OriginRequest {
   let at = 0
-  let method: string | undefined
-  let path: string | undefined
-  let scheme: string | undefined
-  let authority: string | undefined
-  let protocol: string | undefined
+  const said = new Array<string | undefined>(PSEUDO.length)
   for (; at < fields.length && fields[at]!.startsWith(':'); at += 2) {
-    const value = fields[at + 1]!
-    switch (fields[at]!) {
-      case ':method':
-        method = once(method, value)
-        break
-      case ':scheme':
-        scheme = once(scheme, value)
-        break
-      case ':path':
-        path = once(path, value)
-        break
-      case ':authority':
-        authority = once(authority, value)
-        break
-      case ':protocol':
-        protocol = once(protocol, value)
-        break
-    }
+    const which = PSEUDO.indexOf(fields[at]!)
+    if (which === -1) continue
+    if (said[which] !== undefined) throw bad('a pseudo-field comes twice')
+    said[which] = fields[at + 1]!
   }
+  const [method, path, authority = '', protocol] = said
   if (method === undefined || !TOKEN.test(method) || method === 'CONNECT') throw bad('the method is no method')
   if (path === undefined || !PATH.test(path)) throw bad('the path is no path')
-  authority ??= ''
   if (!AUTHORITY.test(authority)) throw bad('the authority is no authority')
   if (protocol !== undefined && !VALUE.test(protocol)) throw bad('the protocol is no protocol')
   const named = connectionNames(fields, at)
@@ -84,11 +68,6 @@ export function originRequest(fields: Fields, hostField: string | undefined): Or
   // A connection is never turned into HTTP/2: the origin would speak what nobody checks. A request with a body stays a request.
   const upgrade = protocol !== undefined && protocol.toLowerCase() !== 'h2c' && (length ?? 0) === 0 ? protocol : undefined
   return { method, path, headers, length, upgrade }
-}
-
-function once(had: string | undefined, value: string): string {
-  if (had !== undefined) throw bad('a pseudo-field comes twice')
-  return value
 }
 
 /** What a `Connection` field names is for one hop. In requests there is hardly ever one: the gateway took it out. Keep-Alive is for one hop in any case. */
