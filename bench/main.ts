@@ -140,7 +140,8 @@ async function bench(options: Options): Promise<string> {
 ${new Date().toISOString().slice(0, 10)}, ${machine()}, Node ${process.version}, load average ${loadavg().map((load) => load.toFixed(2)).join(' ')} at the end.
 Everything on one machine over 127.0.0.1. ${String(options.pairs)} interleaved rounds; small answers: ${String(options.connections)} connections,
 ${String(options.seconds)} s a run; large bodies: ${String(options.fileBytes / 2 ** 20)} MiB.
-Medians; a ratio is the median of each round's own ratio. Each path has an nginx of its own in front, all set the same (\`reuseport\`: its workers get alike many connections); CPU time is that of the part with its children.
+Medians; a ratio is the median of each round's own ratio. Each path has an nginx of its own in front, all set the same, with \`reuseport\`: its workers get alike many connections.
+CPU time is that of the part with its children.
 
 ${await tell(main, runs, options)}
 # Channels
