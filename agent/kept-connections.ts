@@ -23,17 +23,22 @@ export class Connection {
   private error: Error | undefined
   private gone = false
   private paused = false
+  /** What was read meanwhile: one chunk, or what TLS had deciphered of one; the end of it all is null. */
+  private readonly held: (Buffer | null)[] = []
+  private readonly end: () => boolean
 
   constructor(socket: net.Socket, onGone: (connection: Connection) => void) {
     this.socket = socket
     this.onGone = onGone
     // What Node reads comes here at once, past the queue of its stream. False stops the reading.
     const { push } = socket
+    this.end = () => push.call(socket, null)
     socket.push = (chunk: Buffer | null) => {
-      if (chunk === null) return push.call(socket, null)
-      if (this.user !== undefined) this.user.connectionData(chunk)
-      else this.destroy()
-      return !this.paused
+      if (this.paused && (chunk !== null || this.held.length > 0)) {
+        this.held.push(chunk)
+        return false
+      }
+      return this.take(chunk)
     }
     socket.on('error', (error) => (this.error ??= error))
     socket.on('end', () => this.leave())
@@ -44,7 +49,14 @@ export class Connection {
     return !this.gone && this.socket.writable
   }
 
-  /** Reads no more than what is on its way already: one chunk, or what TLS has deciphered of one. */
+  private take(chunk: Buffer | null): boolean {
+    if (chunk === null) return this.end()
+    if (this.user !== undefined) this.user.connectionData(chunk)
+    else this.destroy()
+    return true
+  }
+
+  /** Nothing comes until {@link resume}; a chunk is read in advance. */
   pause(): void {
     this.paused = true
   }
@@ -52,8 +64,14 @@ export class Connection {
   resume(): void {
     if (!this.paused) return
     this.paused = false
-    // Begins to read again, if it was stopped.
-    this.socket._read(0)
+    while (this.held.length > 0 && !this.paused) {
+      const chunk = this.held.shift()!
+      this.take(chunk)
+      // Without this nobody would hear of the end.
+      if (chunk === null) return void this.socket.read(0)
+    }
+    // Begins to read again, if that was stopped.
+    if (this.held.length === 0 && !this.gone) this.socket._read(0)
   }
 
   destroy(): void {
@@ -64,6 +82,7 @@ export class Connection {
   private leave(): void {
     if (this.gone) return
     this.gone = true
+    this.held.length = 0
     const user = this.user
     this.user = undefined
     this.onGone(this)

@@ -1,11 +1,13 @@
 // Bodies of any size pass in both directions with bounded memory, and one that is not whole never looks whole.
 import { createHash } from 'node:crypto'
 import net from 'node:net'
+import tls from 'node:tls'
 import t from 'tap'
 import { errors } from '../../protocol/errors.ts'
 import { reset } from '../../dev/reset.ts'
 import { startOrigin, startRawOrigin } from '../harness/origin.ts'
 import { until } from '../harness/until.ts'
+import { CERTIFICATE, KEY } from './certificate.ts'
 import { originAt, replying } from './origins.ts'
 import { ask, fieldsOf, request, type ScriptedStream, send } from './scripted.ts'
 
@@ -162,6 +164,32 @@ t.test('an answer that ends with its connection is whole', async (t) => {
   t.equal(stream.text, 'all of it')
   t.same(fieldsOf(stream.head, 'content-length'), [])
 })
+
+for (const secure of [false, true]) {
+  t.test(`an answer that ends with its connection comes whole to a slow reader, ${secure ? 'over TLS' : 'in plain'}`, async (t) => {
+    const all = Buffer.from(Array.from({ length: 60_000 }, (_, i) => String(i)).join(' '))
+    const server = secure ? tls.createServer({ cert: CERTIFICATE, key: KEY }) : net.createServer()
+    // Of one length or another the last chunks and the end come in one read, and the reader has no room for all of them.
+    let length = all.length
+    server.on(secure ? 'secureConnection' : 'connection', (socket: net.Socket) => {
+      socket.on('error', () => undefined).once('data', () => socket.end(Buffer.concat([Buffer.from('HTTP/1.1 200 OK\r\n\r\n'), all.subarray(0, length)])))
+    })
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    t.teardown(() => server.close())
+    const { port } = server.address() as net.AddressInfo
+    const origin = originAt(t, `${secure ? 'https' : 'http'}://127.0.0.1:${String(port)}`, { verifyTls: false })
+    for (; length > all.length - 130_000; length -= 10_007) {
+      const stream = send(origin, request('GET', '/'))
+      stream.reading = false
+      await until('all of it', () => {
+        stream.take()
+        return stream.over
+      })
+      t.equal(stream.failure, undefined, `${String(length)} bytes`)
+      t.ok(Buffer.concat(stream.chunks).equals(all.subarray(0, length)), 'every byte in its place')
+    }
+  })
+}
 
 t.test('a connection that is closed before an answer is a reset', async (t) => {
   const server = await startRawOrigin(t, (socket) => socket.once('data', () => socket.end()))
