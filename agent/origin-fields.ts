@@ -22,8 +22,8 @@ const PATH = /^\/[\x21-\x7e\x80-\xff]*$/
 const AUTHORITY = /^[\x21-\x7e]*$/
 const LENGTH = /^\d{1,15}$/
 
-/** Those of a request; what `:scheme` says stands in the fields that tell of the way, too. */
-const PSEUDO: readonly string[] = [':method', ':path', ':authority', ':protocol', ':scheme']
+/** Those that an origin is asked by; what `:scheme` says stands in the fields that tell of the way. */
+const PSEUDO: readonly string[] = [':method', ':path', ':authority', ':protocol']
 const HOP_BY_HOP: ReadonlySet<string> = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade', 'http2-settings'])
 /**
  * Never in a request, for these reasons: `host` comes from :authority; `expect` was answered by the endpoint, which reads the body anyway;
@@ -40,10 +40,9 @@ export function originRequest(fields: Fields, hostField: string | undefined): Or
   let at = 0
   const said = new Array<string | undefined>(PSEUDO.length)
   for (; at < fields.length && fields[at]!.startsWith(':'); at += 2) {
+    for (let before = 0; before < at; before += 2) if (fields[before] === fields[at]) throw bad('a pseudo-field comes twice')
     const which = PSEUDO.indexOf(fields[at]!)
-    if (which === -1) continue
-    if (said[which] !== undefined) throw bad('a pseudo-field comes twice')
-    said[which] = fields[at + 1]!
+    if (which !== -1) said[which] = fields[at + 1]!
   }
   const [method, path, authority = '', protocol] = said
   if (method === undefined || !TOKEN.test(method) || method === 'CONNECT') throw bad('the method is no method')

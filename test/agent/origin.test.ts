@@ -65,6 +65,7 @@ t.test('what is no field, method or path never reaches the origin', async (t) =>
     ...['1, 1', '-1', '+1', '0x1', '1.0', '', ' 1', '99999999999999999'].map((length) => request('POST', '/', ['Content-Length', length])),
     request('POST', '/', ['Content-Length', '1', 'content-length', '1']),
     [':method', 'GET', ':method', 'POST', ':path', '/', ':authority', 'x'],
+    [':method', 'GET', ':path', '/', ':authority', 'x', ':unknown', 'a', ':unknown', 'a'],
     [':method', 'GET', ':path', '/', ':authority', 'a b'],
   ]
   for (const fields of requests) {
