@@ -13,7 +13,7 @@ import { killed } from './killed.ts'
 import { mountSmallDisk, noSmallDisk, type SmallDisk } from './small-disk.ts'
 
 /** What nginx says of the agent’s channel when the gateway is killed, and of its next try. */
-const KILLED = /connect\(\) to unix:.* failed|upstream prematurely closed|(?:recv|send)\(\) failed/
+const KILLED = /connect\(\) to unix:.* failed|upstream prematurely closed|recv\(\) failed/
 
 const count = (gateway: GatewayProcess, event: string): number => gateway.events.filter((one) => one.event === event).length
 

@@ -16,7 +16,7 @@ const AWAY_MAX_MS = TIMES.dead_after_ms + TIMES.grace_ms + 3_000
 /** What a visitor of a service that is away waits at most, once that is known. */
 const REFUSED_MAX_MS = 500
 
-const BROUGHT_ABOUT = [/upstream prematurely closed|connect\(\) to unix:.* failed|(?:recv|send)\(\) failed|upstream timed out/]
+const BROUGHT_ABOUT = [/upstream prematurely closed|connect\(\) to unix:.* failed|recv\(\) failed|upstream timed out/]
 
 interface World {
   readonly origin: Origin
