@@ -43,7 +43,7 @@ export async function edgeParts(folder: string, runDir: string, port: number, ad
     location / {
       client_max_body_size 0;
       root /nonexistent;
-      try_files "" @postern;
+      try_files "" $postern_location;
     }
   }`,
   }

@@ -54,7 +54,7 @@ const DEFAULT_SERVER = `large_client_header_buffers 4 64k;
     error_page 494 =431 @postern_refuse;
     include EDGE/postern-server.conf;
     include EDGE/postern-agents.conf;
-    location / { client_max_body_size 0; try_files "" @postern; }`
+    location / { client_max_body_size 0; try_files "" $postern_location; }`
 
 /** Why a binary can't be used here, or undefined. */
 export function missing(binary: Binary): string | undefined {

@@ -31,7 +31,7 @@ t.test('nginx -t takes a site that includes them, and a gateway publishes where 
 events {}
 http {
   include ${edge}/postern-http.conf;
-  server { listen 127.0.0.1:8; include ${edge}/postern-server.conf; location / { try_files "" @postern; } }
+  server { listen 127.0.0.1:8; include ${edge}/postern-server.conf; location / { try_files "" $postern_location; } }
   server { listen 127.0.0.1:9; include ${edge}/postern-agents.conf; }
 }
 `)

@@ -35,7 +35,7 @@ http {
     listen 127.0.0.1:${String(port)};
     include postern/postern-server.conf;
     include postern/postern-agents.conf;
-    location / { client_max_body_size 0; try_files "" @postern; }
+    location / { client_max_body_size 0; try_files "" $postern_location; }
   }
 }
 END

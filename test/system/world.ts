@@ -42,7 +42,7 @@ export async function startWorld(t: Test, options: WorldOptions = {}): Promise<W
   const binary = options.binary ?? 'debian'
   // As docs/nginx.md has it.
   const limits = 'large_client_header_buffers 4 64k; error_page 494 =431 @postern_refuse;'
-  const site = `${limits} include EDGE/postern-server.conf; ${options.include ?? ''} location / { client_max_body_size 0; try_files "" @postern; }`
+  const site = `${limits} include EDGE/postern-server.conf; ${options.include ?? ''} location / { client_max_body_size 0; try_files "" $postern_location; }`
   // From 1.25.1 on nginx would rather have `http2 on;` than the word in listen.
   const listen = binary === 'new' ? `listen 127.0.0.1:${String(h2Port)}; http2 on;` : `listen 127.0.0.1:${String(h2Port)} http2;`
   const server = `include EDGE/postern-agents.conf; ${site}`
