@@ -3,9 +3,11 @@ import { type ErrorCode, errors } from '../protocol/errors.ts'
 import { fieldName } from '../protocol/field-name.ts'
 import { HEAD_MAX_FIELDS } from '../protocol/limits.ts'
 import type { Request } from './carry.ts'
+import type { PlainRoutes } from './plain-routes.ts'
 
 export interface Envelope {
   readonly uuid: string
+  /** '' if nginx did not have to know it: the one that the authority's plain route leads to. */
   readonly service: string
   readonly address: string
   readonly port: string
@@ -18,7 +20,7 @@ export interface Envelope {
   readonly earlyHints: boolean
 }
 
-const ENVELOPE = /^1;([0-9a-f]{32});([a-z0-9][a-z0-9-]{0,62});([^;]*);([0-9]{0,5});(https?);([^;]+);([0-9]{1,10});([^;]*)(;103)?$/
+const ENVELOPE = /^1;([0-9a-f]{32});((?:[a-z0-9][a-z0-9-]{0,62})?);([^;]*);([0-9]{0,5});(https?);([^;]+);([0-9]{1,10});([^;]*)(;103)?$/
 const ENCODED = /^(?:[A-Za-z0-9._~:[\]-]|%[0-9A-Fa-f]{2})*$/
 // What Forwarded can quote: an address, a hostname, `unix:`. Neither this nor an authority holds what has to be encoded.
 const ADDRESS = /^[0-9A-Za-z.:]*$/
@@ -51,8 +53,10 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
 const FORWARDING: ReadonlySet<string> = new Set(['forwarded', 'x-real-ip'])
 
 /** `fields` as they came from nginx, without pseudo-fields. */
-export function wrapRequest(envelope: Envelope, method: string, path: string, upgrade: string, fields: readonly string[]): Request | ErrorCode {
+export function wrapRequest(envelope: Envelope, plain: PlainRoutes, method: string, path: string, upgrade: string, fields: readonly string[]): Request | ErrorCode {
   const { scheme, authority } = envelope
+  const service = envelope.service === '' ? plain.serviceOf(authority) : envelope.service
+  if (service === undefined) return errors.no_route_table
   const named = envelope.connection === '' ? undefined : new Set(envelope.connection.toLowerCase().split(/[, \t]+/))
   const carried = [':method', method, ':scheme', scheme, ':authority', authority, ':path', path]
   if (upgrade !== '') carried.push(':protocol', upgrade)
@@ -66,7 +70,7 @@ export function wrapRequest(envelope: Envelope, method: string, path: string, up
   }
   forward(carried, envelope)
   if (carried.length > 2 * HEAD_MAX_FIELDS) return errors.head_too_large
-  return { uuid: envelope.uuid, service: envelope.service, fields: carried, address: envelope.address, worker: envelope.worker }
+  return { uuid: envelope.uuid, service, fields: carried, address: envelope.address, worker: envelope.worker }
 }
 
 /** Is it `Postern`, or does it begin with `postern-` or `postern_`? */

@@ -20,6 +20,7 @@ export class H1Turn implements Answer {
   tunnels = false
   private readonly connection: H1Connection
   private readonly uuid: string
+  private readonly service: string
   private readonly method: string
   private readonly upgrade: string
   private readonly accept: string
@@ -45,9 +46,11 @@ export class H1Turn implements Answer {
   private written: (() => void) | undefined
   private cancelledWith: ErrorCode | undefined
 
-  constructor(connection: H1Connection, uuid: string, method: string, upgrade: string, accept: string, bodyBytes: number, earlyHints: boolean) {
+  /** `service`: '' if nginx knows it. */
+  constructor(connection: H1Connection, uuid: string, service: string, method: string, upgrade: string, accept: string, bodyBytes: number, earlyHints: boolean) {
     this.connection = connection
     this.uuid = uuid
+    this.service = service
     this.method = method
     this.upgrade = upgrade
     this.accept = accept
@@ -171,6 +174,7 @@ export class H1Turn implements Answer {
     const { status, fields } = head
     let text = `HTTP/1.1 ${String(status)} ${STATUS_CODES[status] ?? ''}\r\n`
     for (let i = 0; i < fields.length; i += 2) text += `${fields[i]!}: ${fields[i + 1]!}\r\n`
+    if (this.service !== '') text += `Postern-Service: ${this.service}\r\n`
     const agent = this.exchange?.agent
     if (agent !== undefined && agent !== '') text += `Postern-Agent: ${agent}\r\n`
     if (status === 101) text += `Connection: upgrade\r\nUpgrade: ${head.upgrade === '' ? this.upgrade : head.upgrade}\r\n`

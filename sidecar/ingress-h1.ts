@@ -5,6 +5,7 @@ import { HEAD_MAX_BYTES } from '../protocol/limits.ts'
 import type { Carry } from './carry.ts'
 import { readEnvelope, wrapRequest } from './envelope.ts'
 import { H1Turn } from './h1-turn.ts'
+import type { PlainRoutes } from './plain-routes.ts'
 import { readRequestHead } from './request-head.ts'
 
 /** For the log: what went wrong with the exchange of this command uuid ('-' if it never had one). */
@@ -19,14 +20,16 @@ const END_OF_HEAD = Buffer.from('\r\n\r\n')
 export class IngressH1 {
   readonly server: Server
   readonly carry: Carry
+  readonly plain: PlainRoutes
   readonly report: Report
   /** From now on each answer says `Connection: close`. */
   leaving = false
   private readonly connections = new Set<H1Connection>()
 
   /** Not yet listening. */
-  constructor(carry: Carry, report: Report) {
+  constructor(carry: Carry, plain: PlainRoutes, report: Report) {
     this.carry = carry
+    this.plain = plain
     this.report = report
     this.server = createServer({ allowHalfOpen: true, noDelay: false }, (socket) => {
       const connection = new H1Connection(this, socket)
@@ -108,12 +111,12 @@ export class H1Connection {
     for (let i = 0; i < head.fields.length; i += 2) if (head.fields[i]!.length === 6 && head.fields[i]!.toLowerCase() === 'accept') accept += `,${head.fields[i + 1]!}`
     const envelope = readEnvelope(head.envelope)
     if (envelope === undefined) return this.refuse(errors.bad_request, bytes.length, accept, COMMAND.exec(text)?.[1] ?? '-')
-    const request = wrapRequest(envelope, head.method, head.target, head.upgrade, head.fields)
+    const request = wrapRequest(envelope, this.ingress.plain, head.method, head.target, head.upgrade, head.fields)
     if ('says' in request) return this.refuse(request, bytes.length, accept, envelope.uuid)
     const from = end + END_OF_HEAD.length
     const to = Math.min(bytes.length, from + head.bodyBytes)
     if (this.ingress.leaving) this.last = true
-    const turn = new H1Turn(this, request.uuid, head.method, head.upgrade, accept, head.bodyBytes, envelope.earlyHints)
+    const turn = new H1Turn(this, request.uuid, envelope.service === '' ? request.service : '', head.method, head.upgrade, accept, head.bodyBytes, envelope.earlyHints)
     this.turn = turn
     turn.start(this.ingress.carry, request, bytes.subarray(from, to))
     return to
@@ -122,7 +125,7 @@ export class H1Connection {
   // After a head that can be read in two ways nothing on the connection can be believed.
   private refuse(code: ErrorCode, bytes: number, accept: string, uuid: string): number {
     this.last = true
-    new H1Turn(this, uuid, 'GET', '', accept, 0, false).fail(code, 'the request head')
+    new H1Turn(this, uuid, '', 'GET', '', accept, 0, false).fail(code, 'the request head')
     return bytes
   }
 

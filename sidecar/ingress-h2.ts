@@ -7,6 +7,7 @@ import { type Fields, NO_FIELDS } from '../protocol/stream.ts'
 import type { Answer, Carry, Exchange, Request } from './carry.ts'
 import { readEnvelope, wrapRequest } from './envelope.ts'
 import type { Report } from './ingress-h1.ts'
+import type { PlainRoutes } from './plain-routes.ts'
 import { refuse } from './refusal.ts'
 import { CONTROL, LENGTH } from './request-head.ts'
 import { checkResponseHead, checkTrailers, isBodiless } from './response-head.ts'
@@ -26,7 +27,7 @@ export class IngressH2 {
   private readonly sessions = new Set<ServerHttp2Session>()
 
   /** Not yet listening. */
-  constructor(carry: Carry, report: Report) {
+  constructor(carry: Carry, plain: PlainRoutes, report: Report) {
     this.server = createServer({
       maxSessionInvalidFrames: 10,
       strictSingleValueFields: false,
@@ -38,7 +39,7 @@ export class IngressH2 {
       session.on('error', () => {})
       session.once('close', () => this.sessions.delete(session))
     })
-    this.server.on('stream', (stream, _headers, flags, raw) => begin(stream as ServerHttp2Stream, raw, (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0, carry, report))
+    this.server.on('stream', (stream, _headers, flags, raw) => begin(stream as ServerHttp2Stream, raw, (flags & constants.NGHTTP2_FLAG_END_STREAM) !== 0, carry, plain, report))
     this.server.on('sessionError', () => {})
   }
 
@@ -54,14 +55,14 @@ export class IngressH2 {
   }
 }
 
-function begin(stream: ServerHttp2Stream, raw: readonly string[], ended: boolean, carry: Carry, report: Report): void {
+function begin(stream: ServerHttp2Stream, raw: readonly string[], ended: boolean, carry: Carry, plain: PlainRoutes, report: Report): void {
   stream.on('error', () => {})
-  const head = readHead(raw)
+  const head = readHead(raw, plain)
   // What is told of a refusal may be read from a head that can't be believed.
   const turn =
     'says' in head
-      ? new H2Turn(stream, report, valueOf(raw, ':method'), valueOf(raw, 'accept'), /^1;([0-9a-f]{32});/.exec(valueOf(raw, 'postern'))?.[1] ?? '-')
-      : new H2Turn(stream, report, head.method, head.accept, head.request.uuid)
+      ? new H2Turn(stream, report, valueOf(raw, ':method'), valueOf(raw, 'accept'), /^1;([0-9a-f]{32});/.exec(valueOf(raw, 'postern'))?.[1] ?? '-', '')
+      : new H2Turn(stream, report, head.method, head.accept, head.request.uuid, head.service)
   if ('says' in head) turn.fail(head, 'the request head')
   else turn.start(carry, head, ended)
 }
@@ -73,6 +74,8 @@ function valueOf(raw: readonly string[], name: string): string {
 
 interface Head {
   readonly request: Request
+  /** '' if nginx knows it. */
+  readonly service: string
   readonly earlyHints: boolean
   readonly method: string
   readonly accept: string
@@ -80,7 +83,7 @@ interface Head {
   readonly length: number
 }
 
-function readHead(raw: readonly string[]): Head | ErrorCode {
+function readHead(raw: readonly string[], plain: PlainRoutes): Head | ErrorCode {
   let method = ''
   let path = ''
   let accept = ''
@@ -111,8 +114,8 @@ function readHead(raw: readonly string[]): Head | ErrorCode {
   if (!TOKEN.test(method) || method === 'CONNECT' || !/^\/[\x21\x22\x24-\x7e\x80-\xff]*$/.test(path)) return errors.bad_request
   const read = readEnvelope(envelope)
   if (read === undefined) return errors.bad_request
-  const request = wrapRequest(read, method, path, '', fields)
-  return 'says' in request ? request : { request, earlyHints: read.earlyHints, method, accept, length }
+  const request = wrapRequest(read, plain, method, path, '', fields)
+  return 'says' in request ? request : { request, service: read.service === '' ? request.service : '', earlyHints: read.earlyHints, method, accept, length }
 }
 
 class H2Turn implements Answer {
@@ -121,6 +124,7 @@ class H2Turn implements Answer {
   private readonly method: string
   private readonly accept: string
   private readonly uuid: string
+  private readonly service: string
   private exchange: Exchange | undefined
   private earlyHints = false
   private received = 0
@@ -133,12 +137,13 @@ class H2Turn implements Answer {
   private cancelledWith: ErrorCode | undefined
   private trailers: Fields = NO_FIELDS
 
-  constructor(stream: ServerHttp2Stream, report: Report, method: string, accept: string, uuid: string) {
+  constructor(stream: ServerHttp2Stream, report: Report, method: string, accept: string, uuid: string, service: string) {
     this.stream = stream
     this.report = report
     this.method = method
     this.accept = accept
     this.uuid = uuid
+    this.service = service
   }
 
   start(carry: Carry, { request, length, earlyHints }: Head, ended: boolean): void {
@@ -194,16 +199,16 @@ class H2Turn implements Answer {
   }
 
   private respond(status: number, fields: readonly string[], length: number): void {
-    const raw = [':status', String(status), ...fields, ...this.agent()]
+    const raw = [':status', String(status), ...fields, ...this.forLog()]
     if (length !== -1 && status !== 204) raw.push('content-length', String(length))
     tell(raw, (named) => this.stream.respond(named, { ...NO_DATE, waitForTrailers: !this.bodiless, endStream: this.bodiless }))
     if (!this.bodiless) this.stream.on('wantTrailers', () => this.sendTrailers())
   }
 
-  /** For nginx's log. */
-  private agent(): readonly string[] {
+  /** What nginx does not know and its log may tell. */
+  private forLog(): string[] {
     const agent = this.exchange?.agent ?? ''
-    return agent === '' ? [] : ['postern-agent', agent]
+    return [...(this.service === '' ? [] : ['postern-service', this.service]), ...(agent === '' ? [] : ['postern-agent', agent])]
   }
 
   private sendTrailers(): void {
@@ -245,7 +250,7 @@ class H2Turn implements Answer {
     if (this.stream.destroyed) return
     if (this.stream.headersSent) return this.stream.close(constants.NGHTTP2_INTERNAL_ERROR)
     const refusal = refuse(code, this.accept, this.uuid, retryAfterS)
-    const raw = [...refusal.fields, ...this.agent(), 'content-length', String(refusal.body.length)]
+    const raw = [...refusal.fields, ...this.forLog(), 'content-length', String(refusal.body.length)]
     tell(raw, (named) => this.stream.respond(named, { ...NO_DATE, endStream: this.method === 'HEAD' }))
     if (this.method !== 'HEAD') this.stream.end(refusal.body)
     this.stream.resume()

@@ -1,12 +1,13 @@
 // The route publisher: one small file per hostname for nginx, written whole and renamed, changed only when its state changes.
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Clock } from '../protocol/clock.ts'
 import type { Directory, DirectoryListener, ServiceChange, ServiceEntry } from './directory.ts'
 import { NOTHING_ASKED, policyFile } from './policy-file.ts'
+import type { PlainRoutes } from './plain-routes.ts'
 import type { Presence, PresenceListener } from './presence.ts'
+import { isWildcard, MARK, MARK_MODE, RouteMark } from './route-mark.ts'
 
-const MARK = '.mark'
 const PREFIXES = '@prefixes'
 const POLICY = '@policy-'
 const POLICY_NAME = /^@policy-[a-z0-9][a-z0-9-]{0,62}$/
@@ -14,6 +15,11 @@ const POLICY_NAME = /^@policy-[a-z0-9][a-z0-9-]{0,62}$/
 const HOST = /^(?:\+\.)?[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*$/
 /** A file's name has at most 255 bytes, and `@prefixes` is part of one. */
 const HOST_MAX_BYTES = 255 - PREFIXES.length
+/** Up, the first door, no flags. Under an exact host nginx need not read it. */
+const PLAIN = /^1 up h1 ([a-z0-9][a-z0-9-]{0,62}) -\n$/
+const MODE = 0o644
+/** What a plain route's mode tells nginx, which looks at the file in any case. */
+const PLAIN_MODE = 0o744
 /** As many as njs reads of a prefix file. */
 export const PREFIXES_MAX_COUNT = 64
 /** A full disk is tried again this often. */
@@ -24,11 +30,19 @@ export const isHost = (host: string): boolean => host.length <= HOST_MAX_BYTES &
 /** The host whose file it is, or whose prefixes. */
 const hostOf = (name: string): string => (name.endsWith(PREFIXES) ? name.slice(0, -PREFIXES.length) : name)
 
+function plainService(name: string, content: string | undefined): string | undefined {
+  return content === undefined || isWildcard(name) ? undefined : PLAIN.exec(content)?.[1]
+}
+
+const modeOf = (name: string, content: string): number => (plainService(name, content) === undefined ? MODE : PLAIN_MODE)
+
 const policyOf = ({ name, policy }: ServiceEntry): string | undefined => (policy === undefined ? undefined : policyFile(name, policy))
 
 export interface RoutesOptions {
   readonly runDir: string
   readonly directory: Directory
+  /** Told of each host whose file is plain. */
+  readonly plain: PlainRoutes
   presence(service: string): Presence
   readonly clock: Clock
   /** After a start, what the last table called up stays up for so long: its agents are on their way. */
@@ -46,6 +60,7 @@ export class Routes implements DirectoryListener, PresenceListener {
   private readonly written = new Map<string, string>()
   private readonly hostsOf = new Map<string, readonly string[]>()
   private readonly byHost = new Map<string, Set<string>>()
+  private readonly mark = new RouteMark()
   private readonly expected = new Set<string>()
   private readonly failed = new Set<string>()
   /** The folder is there, and what the last process left in it is known. */
@@ -91,11 +106,14 @@ export class Routes implements DirectoryListener, PresenceListener {
   servicesChanged(changes: readonly ServiceChange[]): void {
     const hosts = new Set(changes.flatMap(({ name, entry }) => [...(this.hostsOf.get(name) ?? []), ...(entry?.hosts ?? [])]))
     for (const { name, entry } of changes) this.place(name, entry)
+    // nginx looks for wildcards as the mark says: it says so before they are there.
+    if (this.opened && !this.stopped) this.attempt(() => this.mark.tellMore(this.writeMark))
     for (const { name } of changes) this.publishPolicy(name)
     // What is nobody's any more goes last: a wildcard that is to have it is there by then.
     const [held, left] = [[...hosts].filter((host) => this.byHost.has(host)), [...hosts].filter((host) => !this.byHost.has(host))]
     for (const host of [...held, ...left]) this.publish(host)
-    if (!this.opened) return
+    if (!this.opened || this.stopped) return
+    this.attempt(() => this.mark.tell(this.mark.set, this.writeMark))
     for (const { name, entry } of changes) if (entry === undefined) this.put(POLICY + name, undefined)
   }
 
@@ -112,7 +130,9 @@ export class Routes implements DirectoryListener, PresenceListener {
     for (const host of this.hostsOf.get(name) ?? []) {
       const services = this.byHost.get(host)
       services?.delete(name)
-      if (services?.size === 0) this.byHost.delete(host)
+      if (services?.size !== 0) continue
+      this.byHost.delete(host)
+      this.mark.count(host, -1)
     }
     this.hostsOf.delete(name)
     if (entry === undefined) return
@@ -120,8 +140,12 @@ export class Routes implements DirectoryListener, PresenceListener {
     this.hostsOf.set(name, hosts)
     for (const host of hosts) {
       const services = this.byHost.get(host)
-      if (services === undefined) this.byHost.set(host, new Set([name]))
-      else services.add(name)
+      if (services !== undefined) {
+        services.add(name)
+        continue
+      }
+      this.byHost.set(host, new Set([name]))
+      this.mark.count(host, 1)
     }
   }
 
@@ -175,10 +199,10 @@ export class Routes implements DirectoryListener, PresenceListener {
   }
 
   private put(name: string, content: string | undefined): void {
-    if (this.written.get(name) === content && !this.failed.has(name)) return
+    if (this.written.get(name) === content && !this.failed.has(name)) return this.told(name, content)
     try {
       if (content === undefined) rmSync(join(this.folder, name), { force: true })
-      else this.write(name, content)
+      else this.write(name, content, modeOf(name, content))
     } catch (error) {
       this.failed.add(name)
       this.trouble(error instanceof Error ? error : new Error(String(error)))
@@ -187,12 +211,22 @@ export class Routes implements DirectoryListener, PresenceListener {
     this.failed.delete(name)
     if (content === undefined) this.written.delete(name)
     else this.written.set(name, content)
+    this.told(name, content)
   }
 
-  private write(name: string, content: string): void {
+  // What is on the disk, not what is meant to be: if it can't be written nginx goes by what it sees.
+  private told(name: string, content: string | undefined): void {
+    const service = plainService(name, content)
+    if (service === undefined) this.options.plain.end(name)
+    else this.options.plain.set(name, service)
+  }
+
+  private readonly writeMark = (text: string): void => this.write(MARK, text, MARK_MODE)
+
+  private write(name: string, content: string, mode: number): void {
     const temporary = join(this.folder, `.tmp-${this.options.random(8).toString('hex')}`)
     try {
-      writeFileSync(temporary, content, { flag: 'wx', mode: 0o644 })
+      writeFileSync(temporary, content, { flag: 'wx', mode })
       renameSync(temporary, join(this.folder, name))
     } catch (error) {
       rmSync(temporary, { force: true })
@@ -205,10 +239,10 @@ export class Routes implements DirectoryListener, PresenceListener {
     if (!this.attempt(() => this.open())) return
     if (this.failed.size > 0) return
     if (!this.marked) {
-      this.put(MARK, '1\n')
-      if (this.failed.size > 0) return
+      if (!this.attempt(() => this.mark.make(this.mark.set, this.writeMark))) return
       this.marked = true
     }
+    if (!this.attempt(() => this.mark.tell(this.mark.set, this.writeMark))) return
     if (!this.attempt(() => this.sweep())) return
     if (this.troubled) this.options.onTrouble(undefined)
     this.troubled = false
@@ -228,6 +262,7 @@ export class Routes implements DirectoryListener, PresenceListener {
     if (this.opened) return
     mkdirSync(this.folder, { recursive: true, mode: 0o755 })
     this.readLast()
+    this.mark.tellMore(this.writeMark)
     this.opened = true
     for (const name of this.hostsOf.keys()) this.publishPolicy(name)
     for (const host of this.byHost.keys()) this.publish(host)
@@ -262,8 +297,7 @@ export class Routes implements DirectoryListener, PresenceListener {
     this.stopRetry ??= this.options.clock.later(RETRY_MS, () => {
       this.stopRetry = undefined
       for (const name of [...this.failed]) {
-        if (name === MARK) this.failed.delete(name)
-        else if (name.startsWith(POLICY)) this.retryPolicy(name)
+        if (name.startsWith(POLICY)) this.retryPolicy(name)
         else this.publish(hostOf(name))
       }
       this.advance()
@@ -278,11 +312,14 @@ export class Routes implements DirectoryListener, PresenceListener {
 
   // What a process before this one left: names, contents, and which services were up.
   private readLast(): void {
+    this.mark.read(join(this.folder, MARK))
     for (const entry of readdirSync(this.folder, { withFileTypes: true })) {
       const { name } = entry
       if (!entry.isFile() || !(POLICY_NAME.test(name) || isHost(hostOf(name)))) continue
-      const content = readFileSync(join(this.folder, name), 'latin1')
-      this.written.set(name, content)
+      const path = join(this.folder, name)
+      const content = readFileSync(path, 'latin1')
+      // One of another mode is written again.
+      if ((statSync(path).mode & 0o777) === modeOf(name, content)) this.written.set(name, content)
       for (const [, service] of content.matchAll(/(?:^|\s)1 (?:up|unhealthy) h[12] ([a-z0-9][a-z0-9-]{0,62}) /g)) this.expected.add(service!)
     }
   }

@@ -14,6 +14,7 @@ import type { Journal } from './journal.ts'
 import { Live } from './live.ts'
 import type { Log } from './log.ts'
 import type { Member } from './member.ts'
+import { PlainRoutes } from './plain-routes.ts'
 import { RefusedAgents } from './refused-agents.ts'
 import { Registry, type Witness } from './registry.ts'
 import { Routes } from './routes.ts'
@@ -64,9 +65,11 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
     witness: witnessOf(log, control.journal, new RefusedAgents(environment.clock, control.journal)),
   })
   const gateway = new Gateway({ environment, directory, registry, journal: control.journal, headTimeoutMs: settings.head_timeout_ms, agentWaitMs: settings.agent_wait_ms, drainMs: settings.drain_ms })
+  const plain = new PlainRoutes(environment.clock)
   const routes = new Routes({
     runDir: settings.run_dir,
     directory,
+    plain,
     presence: (service) => registry.serving.presence(service),
     clock: environment.clock,
     graceMs: settings.grace_ms,
@@ -80,8 +83,8 @@ export async function runGateway(options: RunOptions): Promise<RunningGateway> {
   const report: Report = (uuid, code, detail) => {
     if (code.fault !== 'nobody') log.warning('exchange_failed', { uuid, code: code.name, fault: code.fault, detail })
   }
-  const h1 = new IngressH1(gateway.carry, report)
-  const h2 = new IngressH2(gateway.carry, report)
+  const h1 = new IngressH1(gateway.carry, plain, report)
+  const h2 = new IngressH2(gateway.carry, plain, report)
   const doors = new Doors([h1.server, h2.server])
   const entrances = await openEntrances({ gatekeeper: registry, environment, settings, places, log })
   await listen(h1.server, 'ingress', places)

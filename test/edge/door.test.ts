@@ -18,6 +18,7 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
     })
     stand.route('demo.test', '1 up h1 demo -\n')
     stand.route('trailers.test', '1 up h2 trailers -\n')
+    stand.plain('plain.test', 'what its mode says holds')
     const nginx = await startNginx(t, {
       runDir: stand.runDir,
       binary,
@@ -44,6 +45,11 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
         ['chunked', () => post('demo.test', ['Transfer-Encoding: chunked'], '2\r\nhi\r\n0\r\n\r\n'), 'h2', 2],
         ['trailers', () => get(nginx.port, 'trailers.test'), 'h2', 0],
         ['an upgrade', () => get(nginx.port, 'demo.test', '/', ['Connection: keep-alive, Upgrade', 'Upgrade: websocket']), 'h1', 0],
+        ['no body, on a plain route', () => get(nginx.port, 'plain.test'), 'h1', 0],
+        ['no body and no Connection, on a plain route', () => over2({ ':path': '/', ':authority': 'plain.test' }), 'h1', 0],
+        ['a body of unknown length, on a plain route', () => over2({ ':method': 'POST', ':authority': 'plain.test' }, 'hi'), 'h2', 2],
+        ['one byte more, on a plain route', () => post('plain.test', ['Content-Length: 65537'], large), 'h2', 65_537],
+        ['an upgrade, on a plain route', () => get(nginx.port, 'plain.test', '/', ['Connection: keep-alive, Upgrade', 'Upgrade: websocket']), 'h1', 0],
         ['an upgrade at a service with trailers', () => get(nginx.port, 'trailers.test', '/', ['Connection: Upgrade', 'Upgrade: websocket']), 'h1', 0],
         ['GET over HTTP/2', () => over2({ ':path': '/' }), 'h1', 0],
         ['a small body over HTTP/2', () => over2({ ':method': 'POST', 'content-length': 2 }, 'hi'), 'h1', 2],
@@ -69,6 +75,16 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
       t.ok(nginx.logs().includes(`start worker process ${String(pid)}`), 'pid is the worker’s')
       t.equal(seen?.fields.host, 'demo.test:8080')
       t.equal(seen?.fields.connection, undefined)
+    })
+
+    await t.test('on a plain route the gateway finds the service: nginx does not read the file', async (t) => {
+      await get(nginx.port, 'plain.test:81', '/', ['Connection: X-Named, Upgrade', 'Upgrade: other'])
+      const { fields, door } = stand.seen.at(-1)!
+      t.match(String(fields.postern), /^1;[0-9a-f]{32};;127\.0\.0\.1;\d+;http;plain\.test:81;\d+;X-Named%2C%20Upgrade$/)
+      t.match({ door, upgrade: fields.upgrade, connection: fields.connection }, { door: 'h1', upgrade: 'other', connection: 'upgrade' })
+      await over2({ ':path': '/', ':authority': 'plain.test' })
+      t.match(String(stand.seen.at(-1)?.fields.postern), /^1;[0-9a-f]{32};;unix:;\d*;http;plain\.test;\d+;$/)
+      t.equal((await get(nginx.port, 'plain.test', '/', ['Connection: close;x'])).status, 400)
     })
 
     await t.test('every Connection field is told, and one that is no list of names is refused', async (t) => {

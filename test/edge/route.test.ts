@@ -183,6 +183,17 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
         stand.seen.length = 0
       }
     })
+    await t.test('a mark of the gateway’s own says which parents are worth a look', async (t) => {
+      const mark = join(stand.runDir, 'routes/.mark')
+      stand.route('+.i.h.g.f.e.d.c.b.a.test', '1 up h1 long -\n')
+      const asked = ['a.wild.test', 'c.b.a.wild.test', 'x.i.h.g.f.e.d.c.b.a.test', 'w.x.i.h.g.f.e.d.c.b.a.test', 'unknown.test', 'special.wild.test'] as const
+      for (const [lengths, wild, deep, long] of [[0, 0, 0, 0], [0b10, 1, 1, 0], [0b101, 0, 0, 0], [0x100, 0, 0, 1], [0x1ff, 1, 1, 1]] as const) {
+        rmSync(mark)
+        stand.plain('.mark', `1\n${'.'.repeat(lengths)}`)
+        const expected = [wild, deep, long, long, 0, 1].map((found, at) => (found === 0 ? 'no_service' : ['wild', 'wild', 'long', 'long', '', 'special'][at]))
+        for (const [at, host] of asked.entries()) t.equal(await outcome(get(nginx.port, host)), expected[at], `${host} with ${String(lengths)}`)
+      }
+    })
     await t.test('without the mark nothing is known to be unknown, and a name of its own is served', async (t) => {
       rmSync(join(stand.runDir, 'routes/.mark'))
       t.equal(await outcome(get(nginx.port, 'demo.test')), 'demo')

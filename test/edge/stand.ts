@@ -22,6 +22,8 @@ export interface Stand {
   readonly seen: Seen[]
   /** Writes a route file; the mark is there from the start. */
   route(name: string, text: string): void
+  /** Writes one whose mode says that it need not be read. */
+  plain(name: string, text: string): void
 }
 
 type Handler = (request: http.IncomingMessage | http2.Http2ServerRequest, response: http.ServerResponse) => void
@@ -64,7 +66,7 @@ export async function startStand(t: Pick<Test, 'teardown'>, options: { sockets?:
       }))
     }
   }
-  return { runDir, seen, route: (name, text) => writeFileSync(join(runDir, 'routes', name), text) }
+  return { runDir, seen, route: (name, text) => writeFileSync(join(runDir, 'routes', name), text), plain: (name, text) => writeFileSync(join(runDir, 'routes', name), text, { mode: 0o744 }) }
 }
 
 export interface Reply {

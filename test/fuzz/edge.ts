@@ -10,6 +10,7 @@ import { AgentsDoor } from '../../sidecar/agents-door.ts'
 import { readEnvelope, wrapRequest } from '../../sidecar/envelope.ts'
 import { processEnvironment } from '../../sidecar/environment.ts'
 import { HttpChannels } from '../../sidecar/http-channels.ts'
+import { PlainRoutes } from '../../sidecar/plain-routes.ts'
 import { readRequestHead } from '../../sidecar/request-head.ts'
 import { checkResponseHead, checkTrailers } from '../../sidecar/response-head.ts'
 import { Strangers } from '../../sidecar/strangers.ts'
@@ -27,12 +28,15 @@ const SOCKETS_MAX_MS = 200
 /** Between the parts of an input that stands for several texts. */
 const BETWEEN = '\x1e'
 
+const PLAIN = new PlainRoutes({ now: () => 0, soon: () => undefined, later: () => () => undefined })
+PLAIN.set('demo.test', 'plain')
+
 const request = (bytes: Buffer): void => {
   const head = readRequestHead(bytes.toString('latin1'))
   if ('number' in head) return
   const envelope = readEnvelope(head.envelope)
   if (envelope === undefined) return
-  const wrapped = wrapRequest(envelope, head.method, head.target, head.upgrade, head.fields)
+  const wrapped = wrapRequest(envelope, PLAIN, head.method, head.target, head.upgrade, head.fields)
   if ('number' in wrapped) return
   // Whatever goes on to an origin is one line a field, and nothing of it was ours to say.
   for (let i = 0; i < wrapped.fields.length; i += 2) {
@@ -61,7 +65,7 @@ const MODULE = new URL('../../njs/postern.ts', import.meta.url).href
 async function routing(t: Test): Promise<Target> {
   const dir = mkdtempSync(join(tmpdir(), 'postern-fuzz-'))
   t.teardown(() => rmSync(dir, { recursive: true, force: true }))
-  const { route, code } = ((await import(MODULE)) as { default: Record<'route' | 'code', (r: unknown) => string> }).default
+  const { route, body } = ((await import(MODULE)) as { default: Record<'route' | 'body', (r: unknown) => string> }).default
   return {
     name: 'route and policy files',
     seeds: [
@@ -82,7 +86,8 @@ async function routing(t: Test): Promise<Target> {
       const r = { variables, rawVariables: { binary_remote_addr: Buffer.from([203, 0, 113, 9]) }, headersIn: {}, method: 'GET', error: (line: string) => told.push(line) }
       const decided = route(r)
       variables.postern_route = decided
-      if (!/^[a-z_]+$/.test(code(r))) throw new Error(`no code for ${JSON.stringify(decided)}`)
+      body(r)
+      if (!/^\d{3}\n[^]*\nProxy-Status\npostern; error=[a-z_]+; details="[a-z_]+"/.test(String(variables.postern_told))) throw new Error(`no code for ${JSON.stringify(decided)}`)
     },
   }
 }
@@ -144,7 +149,7 @@ async function doorway(t: Test): Promise<Target> {
 
 export async function edgeTargets(t: Test): Promise<Target[]> {
   return [
-    { name: 'envelopes', seeds: [ENVELOPE], run: (bytes) => void readEnvelope(bytes.toString('latin1')) },
+    { name: 'envelopes', seeds: [ENVELOPE, ENVELOPE.replace('demo', '')], run: (bytes) => void readEnvelope(bytes.toString('latin1')) },
     { name: 'heads of requests', seeds: [REQUEST], run: request },
     { name: 'heads of answers', seeds: [[':status', '200', 'Content-Type', 'text/plain', 'Content-Length', '5', 'Connection', 'x-a', 'X-A', '1'].join(BETWEEN), [':status', '101', 'Upgrade', 'websocket'].join(BETWEEN)], run: answer },
     await routing(t),

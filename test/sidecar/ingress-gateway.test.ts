@@ -7,6 +7,7 @@ import t, { type Test } from 'tap'
 import { errors } from '../../protocol/errors.ts'
 import type { Stream } from '../../protocol/stream.ts'
 import { IngressH1 } from '../../sidecar/ingress-h1.ts'
+import { PlainRoutes } from '../../sidecar/plain-routes.ts'
 import { until } from '../harness/until.ts'
 import { events, type Origin, Rig } from './gateway-rig.ts'
 import { get, Raw } from './ingress-rig.ts'
@@ -18,7 +19,7 @@ async function start(t: Test, origin: Origin): Promise<{ rig: Rig; path: string 
   const rig = await Rig.start(t)
   const folder = mkdtempSync(join(tmpdir(), 'door-'))
   const path = join(folder, 'in.sock')
-  const ingress = new IngressH1(rig.gateway.carry, () => undefined)
+  const ingress = new IngressH1(rig.gateway.carry, new PlainRoutes(rig.environment.clock), () => undefined)
   ingress.server.listen(path)
   await once(ingress.server, 'listening')
   t.teardown(() => {

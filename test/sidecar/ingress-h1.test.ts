@@ -239,6 +239,20 @@ t.test('103 passes to an nginx that says it knows it, once the body is there; th
   raw.socket.destroy()
 })
 
+t.test('an envelope without a service is for that of the host, which nginx is told; of a host that has none it is 503', async (t) => {
+  const rig = await startIngress(t, (carried) => carried.answer.head([':status', '204', 'Postern-Service', 'forged'], Buffer.alloc(0), true))
+  const raw = new Raw(rig.path)
+  const at = (authority: string): string => get().replace('demo;', ';').replace('demo.localhost:8080', authority)
+  raw.socket.write(at('plain.test') + at('plain.test:8080'))
+  await until('answers', () => raw.text === 'HTTP/1.1 204 No Content\r\nPostern-Service: plain\r\n\r\n'.repeat(2))
+  t.same(rig.carried.map(({ request }) => request.service), ['plain', 'plain'])
+  t.equal(rig.carried[1]!.field(':authority')[0], 'plain.test:8080')
+  raw.socket.write(at('other.test'))
+  await until('closed', () => raw.ended)
+  t.match(raw.text, /HTTP\/1\.1 503 [^]*details="no_route_table"/)
+  t.same([rig.carried.length, rig.reports], [2, ['no_route_table']])
+})
+
 t.test('an upload that the agent reads no more of is swallowed, and none of it goes on', async (t) => {
   const rig = await startIngress(t, (carried) => (carried.room = false))
   const raw = new Raw(rig.path)

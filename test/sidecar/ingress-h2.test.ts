@@ -107,6 +107,20 @@ t.test('103 passes to an nginx that says it knows it; the agent is named', async
   }
 })
 
+t.test('an envelope without a service is for that of the host, which nginx is told; of a host that has none it is 503', async (t) => {
+  const { rig, session } = await start(t, (carried) => carried.answer.head([':status', '204', 'Postern-Service', 'forged'], Buffer.alloc(0), true))
+  const ask = async (authority: string): Promise<Asked> => {
+    const asked = new Asked(session, { postern: ENVELOPE.replace('demo;', ';').replace('demo.localhost:8080', authority) }, true)
+    await until('over', () => asked.over)
+    return asked
+  }
+  t.equal((await ask('plain.test:8080')).head['postern-service'], 'plain')
+  t.equal(rig.carried[0]!.request.service, 'plain')
+  const refused = await ask('other.test')
+  t.same([refused.head[':status'], refused.head['proxy-status'], refused.head['postern-service']], [503, 'postern; error=proxy_configuration_error; details="no_route_table"', undefined])
+  t.equal(rig.carried.length, 1)
+})
+
 t.test('an answer without trailers ends its stream whole, wherever its end comes', async (t) => {
   const { rig, session } = await start(t, () => {})
   for (const [what, parts] of [['with its head', 0], ['after its head', 1], ['after its body', 2]] as const) {

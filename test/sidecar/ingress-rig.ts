@@ -8,6 +8,7 @@ import type { Test } from 'tap'
 import type { Answer, Carry, Exchange, Request } from '../../sidecar/carry.ts'
 import { IngressH1 } from '../../sidecar/ingress-h1.ts'
 import { IngressH2 } from '../../sidecar/ingress-h2.ts'
+import { PlainRoutes } from '../../sidecar/plain-routes.ts'
 import type { ErrorCode } from '../../protocol/errors.ts'
 import { type Fields, NO_FIELDS } from '../../protocol/stream.ts'
 
@@ -71,8 +72,10 @@ export async function startIngress(t: Test, script: (carried: Carried) => void, 
     return each
   }
   const report = (_uuid: string, code: ErrorCode): void => void reports.push(code.name)
-  const h1 = new IngressH1(carry, report)
-  const ingress = door === 'h1' ? h1 : new IngressH2(carry, report)
+  const plain = new PlainRoutes({ now: () => 0, soon: (then) => then(), later: () => () => undefined })
+  plain.set('plain.test', 'plain')
+  const h1 = new IngressH1(carry, plain, report)
+  const ingress = door === 'h1' ? h1 : new IngressH2(carry, plain, report)
   // A unix socket's path holds 107 bytes: tap's folders are longer.
   const folder = mkdtempSync(join(tmpdir(), 'ingress-'))
   const path = join(folder, 'in.sock')

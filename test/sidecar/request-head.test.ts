@@ -34,6 +34,7 @@ t.test('whatever a seed makes of a head, what is accepted has one reading', asyn
 t.test('only what njs writes is an envelope', async (t) => {
   t.match(readEnvelope(ENVELOPE), { uuid: UUID, service: 'demo', address: '192.0.2.7', worker: 77, connection: '' })
   t.equal(readEnvelope(`${ENVELOPE}close%2C%20x`)?.connection, 'close, x')
+  t.equal(readEnvelope(ENVELOPE.replace('demo;', ';'))?.service, '')
   for (const bad of ['', ENVELOPE.slice(0, -1), `2${ENVELOPE.slice(1)}`, ENVELOPE.replace('demo;', '../x;'), ENVELOPE.replace('http', 'ftp'), `${ENVELOPE}%0d`, `${ENVELOPE}%`, ENVELOPE.replace('demo.localhost', 'a%22b'), `${ENVELOPE};`]) {
     t.equal(readEnvelope(bad), undefined, bad)
   }

@@ -1,9 +1,10 @@
 // Routes on a folder and a clock of a test: what is published, what failed, and who serves.
 import { randomBytes } from 'node:crypto'
-import { readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ServiceEntry } from '../../sidecar/directory.ts'
 import { Known } from '../../sidecar/known.ts'
+import { PlainRoutes } from '../../sidecar/plain-routes.ts'
 import type { Presence } from '../../sidecar/presence.ts'
 import { Routes } from '../../sidecar/routes.ts'
 
@@ -25,10 +26,12 @@ export function rig(runDir: string, services: ServiceEntry[], onWrite: () => voi
     onWrite()
     return randomBytes(bytes)
   }
-  const options = { runDir, directory: known, clock, graceMs: 1, random, presence: (name: string) => presences.get(name) ?? 'away' }
+  const plain = new PlainRoutes(clock)
+  const options = { runDir, plain, directory: known, clock, graceMs: 1, random, presence: (name: string) => presences.get(name) ?? 'away' }
   const routes = new Routes({ ...options, onTrouble: (error) => troubles.push(error?.message) })
   routes.start()
   const read = (name: string) => readFileSync(join(runDir, 'routes', name), 'utf8')
+  const isPlain = (name: string) => (statSync(join(runDir, 'routes', name)).mode & 0o777) === 0o744
   const names = () => readdirSync(join(runDir, 'routes')).sort()
   const fire = () => {
     const due = timers
@@ -40,5 +43,5 @@ export function rig(runDir: string, services: ServiceEntry[], onWrite: () => voi
     presences.set(name, now)
     routes.presenceChanged(name, now)
   }
-  return { known, routes, troubles, read, names, fire, serve }
+  return { known, routes, plain, troubles, read, isPlain, names, fire, serve }
 }

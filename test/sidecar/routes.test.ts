@@ -1,6 +1,6 @@
 // The route files: whole, named strictly, changed only with their state, kept up over a restart, retried whatever it is that fails.
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -39,6 +39,99 @@ t.test('presence and changes show at once', (t) => {
   t.end()
 })
 
+t.test('a route is plain, by its mode and for the gateway, if it is up by the first door and asks for nothing under an exact host', (t) => {
+  const dir = t.testdir()
+  const { known, plain, read, isPlain, serve } = rig(dir, [service('a', ['a.test', '+.a.test'])])
+  t.notOk(isPlain('a.test'), 'away')
+  serve('a', true)
+  t.same([read('a.test'), isPlain('a.test'), plain.serviceOf('a.test')], ['1 up h1 a -\n', true, 'a'])
+  t.same([read('+.a.test'), isPlain('+.a.test'), plain.serviceOf('+.a.test')], ['1 up h1 a -\n', false, undefined])
+  const others: readonly Partial<ServiceEntry>[] = [{ trailers: true }, { conceal: true }, { prefixes: ['/', '/x'] }, { prefixes: ['/x'] }, { policy: { state: 'off' } }, { policy: { methods: ['GET'] } }]
+  for (const other of others) {
+    known.changeServices([{ name: 'a', entry: service('a', ['a.test'], other) }])
+    t.notOk(isPlain('a.test'), JSON.stringify(other))
+    known.changeServices([{ name: 'a', entry: service('a', ['a.test']) }])
+    t.ok(isPlain('a.test'))
+  }
+  serve('a', 'unhealthy')
+  t.notOk(isPlain('a.test'), 'unhealthy')
+  t.end()
+})
+
+t.test('the mark says what lengths the wildcards have, from before the first is there until after the last is gone', (t) => {
+  const dir = t.testdir()
+  let seen: (number | undefined)[] = []
+  const told = (): number | undefined => {
+    const stat = statSync(join(dir, 'routes/.mark'), { throwIfNoEntry: false })
+    return stat === undefined ? undefined : (stat.mode & 0o777) === 0o744 ? stat.size - 2 : -1
+  }
+  const { known, names, fire } = rig(dir, [service('a', ['a.test'])], () => void seen.push(told()))
+  t.same([told(), seen], [0, [undefined, undefined]])
+  const change = (name: string, hosts: string[] | undefined, after: number, ...writes: number[]): void => {
+    seen = []
+    known.changeServices([{ name, entry: hosts === undefined ? undefined : service(name, hosts) }])
+    t.same([told(), seen], [after, writes], `${name}: ${String(hosts)}`)
+  }
+  change('b', ['b.test'], 0, 0)
+  change('c', ['+.c.test'], 0b10, 0, 0b10)
+  change('d', ['+.c.test', '+.e.d.test', '+.test'], 0b111, 0b10, 0b111, 0b111)
+  change('c', undefined, 0b111, 0b111)
+  change('d', ['+.k.i.h.g.f.e.d.c.b.a.test'], 0x100, 0b111, 0x107, 0x107)
+  change('d', undefined, 0, 0x100)
+  t.same(names(), ['.mark', 'a.test', 'b.test'])
+  fire()
+  t.equal(told(), 0)
+  t.end()
+})
+
+t.test('a mark of the process before is corrected before the first wildcard is written, one that says nothing is let be until then', (t) => {
+  for (const [mode, expected] of [[0o744, [[0o744, 2], [0o744, 4], [0o744, 4]]], [0o644, [[0o644, 2], [0o644, 2]]]] as const) {
+    const dir = t.testdir({ routes: { '.mark': '1\n' } })
+    const mark = join(dir, 'routes/.mark')
+    chmodSync(mark, mode)
+    const seen: unknown[] = []
+    rig(dir, [service('a', ['+.a.test'])], () => void seen.push([statSync(mark).mode & 0o777, statSync(mark).size]))
+    t.same(seen, expected)
+    t.same([statSync(mark).mode & 0o777, statSync(mark).size], [0o744, 4])
+  }
+  t.end()
+})
+
+t.test('a plain route of the process before is known, and one of another mode is written again', (t) => {
+  const dir = t.testdir({ routes: { 'a.test': '1 up h1 a -\n', 'b.test': '1 up h1 b -\n', 'c.test': '1 away h1 c -\n' } })
+  chmodSync(join(dir, 'routes/b.test'), 0o744)
+  chmodSync(join(dir, 'routes/c.test'), 0o744)
+  const at = (name: string): number => statSync(join(dir, 'routes', name)).ino
+  const before = ['a.test', 'b.test', 'c.test'].map(at)
+  const { plain, isPlain } = rig(dir, [service('a', ['a.test']), service('b', ['b.test']), service('c', ['c.test'])])
+  t.same(['a.test', 'b.test', 'c.test'].map(isPlain), [true, true, false])
+  t.same(['a.test', 'b.test', 'c.test'].map((name) => plain.serviceOf(name)), ['a', 'b', undefined])
+  t.same(['a.test', 'b.test', 'c.test'].map((name, i) => at(name) === before[i]), [false, true, false])
+  t.end()
+})
+
+t.test('while the disk is full a host leads where its file on the disk does', { skip: process.getuid?.() !== 0 && 'mounting needs root' }, (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'postern-full-'))
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', dir])
+  t.teardown(() => {
+    execFileSync('umount', [dir])
+    rmSync(dir, { recursive: true })
+  })
+  const { known, plain, isPlain, serve, fire } = rig(dir, [service('a', ['a.test']), service('b', [])])
+  serve('a', true)
+  serve('b', true)
+  try {
+    writeFileSync(join(dir, 'fill'), Buffer.alloc(65_536))
+  } catch {}
+  known.changeServices([{ name: 'a', entry: service('a', []) }, { name: 'b', entry: service('b', ['a.test'], { trailers: true }) }])
+  fire()
+  t.same([isPlain('a.test'), plain.serviceOf('a.test')], [true, 'a'])
+  rmSync(join(dir, 'fill'))
+  fire()
+  t.notOk(isPlain('a.test'))
+  t.end()
+})
+
 t.test('what changes at once is published so that no hostname is nobody’s between, and one that goes to a wildcard goes last', (t) => {
   const dir = t.testdir()
   let seen: string[][] = []
@@ -51,7 +144,7 @@ t.test('what changes at once is published so that no hostname is nobody’s betw
   t.same(seen, [['a.test', 'b.test', 'deep.c.test'], ['a.test', 'b.test', 'deep.c.test']])
   seen = []
   known.changeServices([{ name: 'c', entry: undefined }, { name: 'd', entry: service('d', ['+.c.test']) }])
-  t.same(seen, [['a.test', 'b.test', 'deep.c.test']], 'its own file is there until the wildcard’s is')
+  t.same(seen, [['a.test', 'b.test', 'deep.c.test'], ['a.test', 'b.test', 'deep.c.test']], 'its own file is there until the mark and the wildcard’s are written')
   t.same(names(), ['+.c.test', 'a.test', 'b.test'])
   t.end()
 })

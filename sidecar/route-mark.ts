@@ -1,0 +1,53 @@
+// The mark of the route table: that it is there says that the table is whole, and its size which parents of a name may be wildcards.
+import { statSync } from 'node:fs'
+
+export const MARK = '.mark'
+/** Executable by its owner: the size holds. One without that, as others may write it, says nothing of wildcards. */
+export const MARK_MODE = 0o744
+const TEXT = '1\n'
+/** So many lengths are told apart; a wildcard with more labels counts as one of the last. */
+const LENGTHS = 9
+const ALL = 2 ** LENGTHS - 1
+
+export const isWildcard = (host: string): boolean => host.startsWith('+')
+
+export class RouteMark {
+  /** How many wildcards there are with one label behind the `+`, with two, … */
+  private readonly counts = new Array<number>(LENGTHS).fill(0)
+  /** The set that is on the disk: a bit for each length. Undefined without a mark. */
+  private told: number | undefined
+
+  /** What the process before left. */
+  read(path: string): void {
+    const stat = statSync(path, { throwIfNoEntry: false })
+    if (stat === undefined) this.told = undefined
+    else this.told = (stat.mode & 0o777) === MARK_MODE ? stat.size - TEXT.length : ALL
+  }
+
+  /** One wildcard more, or one less; other hosts count for nothing. */
+  count(host: string, by: 1 | -1): void {
+    if (!isWildcard(host)) return
+    const labels = host.split('.').length - 1
+    this.counts[Math.min(labels, LENGTHS) - 1]! += by
+  }
+
+  get set(): number {
+    return this.counts.reduce((set, count, at) => (count > 0 ? set | (1 << at) : set), 0)
+  }
+
+  /** Writes the mark with this set, if there is one with another. Throws what `write` does. */
+  tell(set: number, write: (text: string) => void): void {
+    if (this.told === undefined || this.told === set) return
+    this.make(set, write)
+  }
+
+  /** The same before the first wildcards of a change are written: those that are there and those that come. */
+  tellMore(write: (text: string) => void): void {
+    this.tell((this.told ?? 0) | this.set, write)
+  }
+
+  make(set: number, write: (text: string) => void): void {
+    write(TEXT + '.'.repeat(set))
+    this.told = set
+  }
+}
