@@ -68,8 +68,8 @@ const FOLLOWS: Readonly<Record<State, readonly State[]>> = {
 const REPLACED_MS = 3_600_000
 
 /**
- * Who has served believes a refusal at a login only after so many of them in a row: a handshake that somebody on the way
- * changed (a box that inspects, a bit that flipped) ends like one with a wrong secret.
+ * Who has served believes a refusal only after so many of them in a row: a handshake that somebody on the way changed (a box that inspects, a bit that
+ * flipped) ends like one with a wrong secret, and the CLOSE that ends a session can be anybody's on the way.
  */
 const DOUBTED_MAX_COUNT = 2
 
@@ -92,6 +92,8 @@ export class Agent {
   private state: State = 'new'
   /** How many more refusals are doubted. */
   private doubts = 0
+  /** The one that ended the last session: it says more than those of the logins after it. */
+  private ended: Refusal | undefined
   /** Takes back what the state waits for. */
   private cancel: () => void = nothing
   private draining = false
@@ -197,7 +199,8 @@ export class Agent {
     })
   }
 
-  private refused({ code, detail }: Refusal): void {
+  private refused(refusal: Refusal): void {
+    const { code, detail } = this.ended ?? refusal
     this.options.onEvent({ event: 'refused', code: code.name, detail })
     void this.close()
   }
@@ -230,6 +233,7 @@ export class Agent {
       gateway: join.url, offering, pushed, renews: before !== undefined, onEvent, racer, candidates: pushed.allowed, memory, backoff, climb,
       onTaken: () => {
         this.doubts = DOUBTED_MAX_COUNT
+        this.ended = undefined
         if (before !== undefined) void this.leave(before)
         before = undefined
       },
@@ -242,7 +246,8 @@ export class Agent {
         pushed.demands.sessionOver()
         // One that ends as soon as it began may do so each time: then the next is no quick try.
         if (livedMs >= YOUNG_MS) backoff.lost(livedMs)
-        if (FINAL.has(code)) return this.refused({ code, detail })
+        if (FINAL.has(code)) this.ended = { code, detail }
+        if (FINAL.has(code) && this.doubts-- <= 0) return this.refused({ code, detail })
         if (this.become('waiting')) this.seekIn(backoff.nextMs())
       },
     })

@@ -160,6 +160,24 @@ t.test('an agent that was let in before takes two refusals for what somebody on 
   t.equal(watched.count('failed'), 6)
 })
 
+t.test('a refusal that ends a session is asked after at a login: it may be anybody’s on the way, and if it is the gateway’s it is what is told', async (t) => {
+  const gate = await startGate(t)
+  const watched = new Watched(t, gate.join, every((await startOrigin(t)).port))
+  await watched.agent.start()
+  await watched.saw('serving')
+  for (const round of [1, 2, 3]) {
+    gate.sessions.at(-1)!.end(errors.revoked, 'says somebody')
+    await watched.saw('serving', 1 + round)
+  }
+  t.equal((await gate.answered(gate.visit())).status, '200')
+  t.equal(watched.count('failed'), 0)
+  gate.changedOnTheWay = 1_000
+  gate.sessions.at(-1)!.end(errors.revoked, 'says the gateway')
+  t.match(await watched.saw('refused'), { code: 'revoked', detail: /says the gateway/ })
+  await watched.saw('closed')
+  t.equal(watched.count('failed'), 1)
+})
+
 t.test('payload goes unsealed only if both ends say so', async (t) => {
   const origin = await startOrigin(t)
   for (const [gateway, agent, outcome] of [['never', undefined, 'policy_mismatch'], ['never', 'always', 'policy_mismatch'], ['never', 'never', 'never'], ['always', 'never', 'always']] as const) {
