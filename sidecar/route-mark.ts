@@ -9,6 +9,9 @@ const TEXT = '1\n'
 const LENGTHS = 9
 const ALL = 2 ** LENGTHS - 1
 
+/** Is the mode, whatever umask it went through, one that tells nginx something? */
+export const isShort = (mode: number): boolean => (mode & 0o100) !== 0
+
 export const isWildcard = (host: string): boolean => host.startsWith('+')
 
 export class RouteMark {
@@ -20,8 +23,9 @@ export class RouteMark {
   /** What the process before left. */
   read(path: string): void {
     const stat = statSync(path, { throwIfNoEntry: false })
-    if (stat === undefined) this.told = undefined
-    else this.told = (stat.mode & 0o777) === MARK_MODE ? stat.size - TEXT.length : ALL
+    if (stat === undefined) return
+    const set = stat.size - TEXT.length
+    this.told = isShort(stat.mode) && set >= 0 && set <= ALL ? set : ALL
   }
 
   /** One wildcard more, or one less; other hosts count for nothing. */

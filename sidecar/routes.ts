@@ -6,7 +6,7 @@ import type { Directory, DirectoryListener, ServiceChange, ServiceEntry } from '
 import { NOTHING_ASKED, policyFile } from './policy-file.ts'
 import type { PlainRoutes } from './plain-routes.ts'
 import type { Presence, PresenceListener } from './presence.ts'
-import { isWildcard, MARK, MARK_MODE, RouteMark } from './route-mark.ts'
+import { isShort, isWildcard, MARK, MARK_MODE, RouteMark } from './route-mark.ts'
 
 const PREFIXES = '@prefixes'
 const POLICY = '@policy-'
@@ -262,7 +262,7 @@ export class Routes implements DirectoryListener, PresenceListener {
     if (this.opened) return
     mkdirSync(this.folder, { recursive: true, mode: 0o755 })
     this.readLast()
-    this.mark.tellMore(this.writeMark)
+    this.attempt(() => this.mark.tellMore(this.writeMark))
     this.opened = true
     for (const name of this.hostsOf.keys()) this.publishPolicy(name)
     for (const host of this.byHost.keys()) this.publish(host)
@@ -319,7 +319,10 @@ export class Routes implements DirectoryListener, PresenceListener {
       const path = join(this.folder, name)
       const content = readFileSync(path, 'latin1')
       // One of another mode is written again.
-      if ((statSync(path).mode & 0o777) === modeOf(name, content)) this.written.set(name, content)
+      if (isShort(statSync(path).mode) === isShort(modeOf(name, content))) {
+        this.written.set(name, content)
+        this.told(name, content)
+      }
       for (const [, service] of content.matchAll(/(?:^|\s)1 (?:up|unhealthy) h[12] ([a-z0-9][a-z0-9-]{0,62}) /g)) this.expected.add(service!)
     }
   }

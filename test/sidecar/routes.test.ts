@@ -97,6 +97,34 @@ t.test('a mark of the process before is corrected before the first wildcard is w
   t.end()
 })
 
+t.test('a umask takes nothing of what the modes tell', (t) => {
+  const before = process.umask(0o077)
+  t.teardown(() => process.umask(before))
+  const dir = t.testdir()
+  const first = rig(dir, [service('a', ['a.test']), service('b', ['+.b.test'])])
+  first.serve('a', true)
+  first.serve('b', true)
+  first.routes.stop()
+  const stats = (): unknown[] => ['.mark', 'a.test', '+.b.test'].map((name) => [statSync(join(dir, 'routes', name)).mode & 0o777, name === '.mark' || statSync(join(dir, 'routes', name)).ino])
+  const made = stats()
+  t.same(made.map((stat) => (stat as number[])[0]), [0o700, 0o700, 0o600])
+  const next = rig(dir, [service('a', ['a.test']), service('b', ['+.b.test'])])
+  t.same(stats(), made)
+  t.equal(next.plain.serviceOf('a.test'), 'a')
+  t.end()
+})
+
+t.test('a mark of a strange size is replaced', (t) => {
+  for (const text of ['', '1', '1\n'.repeat(2_000)]) {
+    const dir = t.testdir({ routes: { '.mark': text } })
+    const mark = join(dir, 'routes/.mark')
+    chmodSync(mark, 0o744)
+    const { routes, troubles } = rig(dir, [service('a', ['+.a.test'])])
+    t.same([routes.published, troubles, statSync(mark).size], [true, [], 4])
+  }
+  t.end()
+})
+
 t.test('a plain route of the process before is known, and one of another mode is written again', (t) => {
   const dir = t.testdir({ routes: { 'a.test': '1 up h1 a -\n', 'b.test': '1 up h1 b -\n', 'c.test': '1 away h1 c -\n' } })
   chmodSync(join(dir, 'routes/b.test'), 0o744)
@@ -110,25 +138,32 @@ t.test('a plain route of the process before is known, and one of another mode is
   t.end()
 })
 
-t.test('while the disk is full a host leads where its file on the disk does', { skip: process.getuid?.() !== 0 && 'mounting needs root' }, (t) => {
+t.test('while the disk is full a host leads where its file on the disk does, for the next process too', { skip: process.getuid?.() !== 0 && 'mounting needs root' }, (t) => {
   const dir = mkdtempSync(join(tmpdir(), 'postern-full-'))
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', dir])
   t.teardown(() => {
     execFileSync('umount', [dir])
     rmSync(dir, { recursive: true })
   })
-  const { known, plain, isPlain, serve, fire } = rig(dir, [service('a', ['a.test']), service('b', [])])
-  serve('a', true)
-  serve('b', true)
+  const first = rig(dir, [service('a', ['a.test', 'c.test']), service('b', [])])
+  first.serve('a', true)
+  first.serve('b', true)
   try {
     writeFileSync(join(dir, 'fill'), Buffer.alloc(65_536))
   } catch {}
-  known.changeServices([{ name: 'a', entry: service('a', []) }, { name: 'b', entry: service('b', ['a.test'], { trailers: true }) }])
-  fire()
-  t.same([isPlain('a.test'), plain.serviceOf('a.test')], [true, 'a'])
+  const now = [service('a', ['c.test']), service('b', ['a.test', '+.b.test'], { trailers: true })]
+  first.known.changeServices(now.map((entry) => ({ name: entry.name, entry })))
+  first.fire()
+  t.same([first.isPlain('a.test'), first.plain.serviceOf('a.test'), first.plain.serviceOf('c.test')], [true, 'a', 'a'])
+  first.routes.stop()
+  const next = rig(dir, now)
+  next.fire()
+  t.same([next.isPlain('a.test'), next.plain.serviceOf('a.test'), next.plain.serviceOf('c.test'), next.routes.published], [true, 'a', 'a', false])
   rmSync(join(dir, 'fill'))
-  fire()
-  t.notOk(isPlain('a.test'))
+  next.fire()
+  t.same([next.isPlain('a.test'), next.isPlain('c.test'), next.routes.published], [false, false, true])
+  t.equal(next.troubles.at(-1), undefined)
+  t.equal(statSync(join(dir, 'routes/.mark')).size, 4)
   t.end()
 })
 
