@@ -77,133 +77,127 @@ function found(r: NginxHTTPRequest, file: string, text: string | undefined): str
   const WILDCARD_LABELS_MAX_COUNT = 9
   /** Its size, if there is no wildcard. */
   const MARK_BYTES = 2
-  const PREFIXES_MAX_COUNT = 64
-  /** A policy with as much of everything as its schema takes is some 12 KB. */
-  const POLICY_MAX_BYTES = 16384
 
-  if (text === undefined) {
-    const host = file.lastIndexOf('/') + 1
-    const other = wildcard(file.slice(0, host), file.slice(host))
-    const space = other.indexOf(' ')
-    if (space === -1) return other
-    file = file.slice(0, host) + other.slice(0, space)
-    text = other.slice(space + 1)
+  if (text !== undefined) return flagged(file, text)
+  const at = file.lastIndexOf('/') + 1
+  const routes = file.slice(0, at)
+  // Without the mark a file that is not there yet, of this name or a nearer parent, would be taken for none.
+  const mark = fs.statSync(`${routes}.mark`, IF_THERE)
+  if (mark === undefined) return 'no_route_table'
+  // A bit for each number of labels that wildcards have: so the gateway's own mark tells which are worth a look.
+  const lengths = (mark.mode & MODE_MASK) === SHORT_MODE ? mark.size - MARK_BYTES : -1
+  if (lengths === 0) return 'no_service'
+  let labels = file.slice(at).split('.', WILDCARD_LABELS_MAX_COUNT + WILDCARD_PARENTS_MAX_COUNT + 1).length - 1
+  for (let dot = file.indexOf('.', at), parents = 0; dot !== -1 && parents < WILDCARD_PARENTS_MAX_COUNT; dot = file.indexOf('.', dot + 1), parents += 1, labels -= 1) {
+    if ((lengths & (1 << ((labels < WILDCARD_LABELS_MAX_COUNT ? labels : WILDCARD_LABELS_MAX_COUNT) - 1))) === 0) continue
+    const wildcard = `${routes}+${file.slice(dot)}`
+    const line = read(wildcard, ROUTE_MAX_BYTES)
+    if (line !== undefined) return flagged(wildcard, line)
   }
-  const flags = text.lastIndexOf(' ') + 1
-  const line = text.indexOf('p', flags) === -1 ? text : prefixed(r, file, text)
-  return line.indexOf('y', line.lastIndexOf(' ') + 1) === -1 ? line : judged(r, file.slice(0, file.lastIndexOf('/') + 1), line)
+  return 'no_service'
 
-  /** The name and the text of the wildcard's route file that holds for a host, with a space between; or the code of the refusal. */
-  function wildcard(routes: string, host: string): string {
-    // Without the mark a file that is not there yet, of this name or a nearer parent, would be taken for none.
-    const mark = fs.statSync(`${routes}.mark`, IF_THERE)
-    if (mark === undefined) return 'no_route_table'
-    // A bit for each number of labels that wildcards have: so the gateway's own mark tells which are worth a look.
-    const lengths = (mark.mode & MODE_MASK) === SHORT_MODE ? mark.size - MARK_BYTES : -1
-    if (lengths === 0) return 'no_service'
-    let labels = 0
-    for (let at = host.indexOf('.'); at !== -1 && labels < WILDCARD_LABELS_MAX_COUNT + WILDCARD_PARENTS_MAX_COUNT; at = host.indexOf('.', at + 1)) labels += 1
-    for (let dot = host.indexOf('.'), parents = 0; dot !== -1 && parents < WILDCARD_PARENTS_MAX_COUNT; dot = host.indexOf('.', dot + 1), parents += 1) {
-      if ((lengths & (1 << (Math.min(labels - parents, WILDCARD_LABELS_MAX_COUNT) - 1))) === 0) continue
-      const name = `+${host.slice(dot)}`
-      const text = read(routes + name, ROUTE_MAX_BYTES)
-      if (text !== undefined) return `${name} ${text}`
-    }
-    return 'no_service'
-  }
+  /** What the flags of a line ask for. */
+  function flagged(file: string, text: string): string {
+    const PREFIXES_MAX_COUNT = 64
+    /** A policy with as much of everything as its schema takes is some 12 KB. */
+    const POLICY_MAX_BYTES = 16384
 
-  /** The line for the paths of the request, when the route has a file of prefixes; `main` is the one for all others. */
-  function prefixed(r: NginxHTTPRequest, file: string, main: string): string {
-    const prefixes = read(`${file}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
-    if (prefixes === undefined || !prefixes.endsWith('\n') || !main.endsWith('\n')) return 'no_route_table'
-    const lines = prefixes.slice(0, -1).split('\n')
-    if (lines.length > PREFIXES_MAX_COUNT) return 'no_route_table'
-    const target = r.variables.request_uri as string
-    const query = target.indexOf('?')
-    const line = pick(lines, query === -1 ? target : target.slice(0, query), main)
-    // An origin may read the path as nginx normalises it: then it must be the same service's.
-    return line === pick(lines, r.variables.uri as string, main) ? line : 'bad_request'
+    const flags = text.lastIndexOf(' ') + 1
+    const line = text.indexOf('p', flags) === -1 ? text : prefixed(r, file, text)
+    return line.indexOf('y', line.lastIndexOf(' ') + 1) === -1 ? line : judged(r, file.slice(0, file.lastIndexOf('/') + 1), line)
 
-    /** The line among those of a prefix file that a path falls under, without its prefix; `main` if none. */
-    function pick(lines: string[], path: string, main: string): string {
-      for (let at = 0; at < lines.length; at += 1) {
-        const line = lines[at] as string
-        const space = line.indexOf(' ')
-        const prefix = line.slice(0, space)
-        if (path === prefix || path.startsWith(`${prefix}/`)) return `${line.slice(space + 1)}\n`
+    /** The line for the paths of the request, when the route has a file of prefixes; `main` is the one for all others. */
+    function prefixed(r: NginxHTTPRequest, file: string, main: string): string {
+      const prefixes = read(`${file}@prefixes`, PREFIXES_MAX_COUNT * ROUTE_MAX_BYTES)
+      if (prefixes === undefined || !prefixes.endsWith('\n') || !main.endsWith('\n')) return 'no_route_table'
+      const lines = prefixes.slice(0, -1).split('\n')
+      if (lines.length > PREFIXES_MAX_COUNT) return 'no_route_table'
+      const target = r.variables.request_uri as string
+      const query = target.indexOf('?')
+      const line = pick(lines, query === -1 ? target : target.slice(0, query), main)
+      // An origin may read the path as nginx normalises it: then it must be the same service's.
+      return line === pick(lines, r.variables.uri as string, main) ? line : 'bad_request'
+
+      /** The line among those of a prefix file that a path falls under, without its prefix; `main` if none. */
+      function pick(lines: string[], path: string, main: string): string {
+        for (let at = 0; at < lines.length; at += 1) {
+          const line = lines[at] as string
+          const space = line.indexOf(' ')
+          const prefix = line.slice(0, space)
+          if (path === prefix || path.startsWith(`${prefix}/`)) return `${line.slice(space + 1)}\n`
+        }
+        return main
       }
-      return main
-    }
-  }
-
-  /** The line, if the policy of its service lets the request pass; else the code of the refusal and its detail. Without a whole policy nothing passes. */
-  function judged(r: NginxHTTPRequest, routes: string, line: string): string {
-    const fields = line.split(' ')
-    if (fields.length !== 5) return 'no_route_table'
-    // Whoever conceals a service that is away or off conceals that it asks for something.
-    if (fields[1] !== 'up' && (fields[4] as string).indexOf('c') !== -1) return line
-    const text = read(`${routes}@policy-${fields[3] as string}`, POLICY_MAX_BYTES)
-    const policy = text === undefined ? undefined : (JSON.parse(text) as Policy)
-    if (policy === undefined || policy.v !== 1) return 'no_route_table'
-    const refused = refusedBy(r, policy)
-    return refused === '' ? line : refused
-
-    /** Who may not come learns nothing more; nobody says a credential where others can read it. */
-    function refusedBy(r: NginxHTTPRequest, policy: Policy): string {
-      if ((policy.allow !== undefined || policy.deny !== undefined) && !mayCome(r, policy)) return 'source_denied'
-      if (policy.https !== undefined && r.variables.scheme !== 'https') return `https_only ${String(policy.https)}`
-      if (policy.maintenance !== undefined) return `maintenance ${policy.maintenance}`
-      if (policy.methods !== undefined && policy.methods.indexOf(r.method) === -1) return `method_denied ${policy.methods.join(', ')}`
-      if (policy.challenge !== undefined && !proves(r, policy)) return `credential_wrong ${policy.challenge}`
-      if (policy.bodyMaxBytes !== undefined && Number(r.variables.content_length) > policy.bodyMaxBytes) return 'body_too_large'
-      return ''
     }
 
-    function mayCome(r: NginxHTTPRequest, policy: Policy): boolean {
-      let address = (r.rawVariables.binary_remote_addr as Buffer).toString('hex')
-      // IPv4 at a listener of IPv6.
-      if (address.length === 32 && address.startsWith('00000000000000000000ffff')) address = address.slice(24)
-      // What came by a unix socket has none: it is in no range, and nobody knows where it is from.
-      if (address.length !== 8 && address.length !== 32) return false
-      if (policy.deny !== undefined && isIn(address, policy.deny)) return false
-      return policy.allow === undefined || isIn(address, policy.allow)
-    }
+    /** The line, if the policy of its service lets the request pass; else the code of the refusal and its detail. Without a whole policy nothing passes. */
+    function judged(r: NginxHTTPRequest, routes: string, line: string): string {
+      const fields = line.split(' ')
+      if (fields.length !== 5) return 'no_route_table'
+      // Whoever conceals a service that is away or off conceals that it asks for something.
+      if (fields[1] !== 'up' && (fields[4] as string).indexOf('c') !== -1) return line
+      const text = read(`${routes}@policy-${fields[3] as string}`, POLICY_MAX_BYTES)
+      const policy = text === undefined ? undefined : (JSON.parse(text) as Policy)
+      if (policy === undefined || policy.v !== 1) return 'no_route_table'
+      const refused = refusedBy(r, policy)
+      return refused === '' ? line : refused
 
-    function isIn(address: string, ranges: string[][]): boolean {
-      for (let at = 0; at < ranges.length; at += 1) {
-        const range = ranges[at] as string[]
-        const from = range[0] as string
-        if (from.length === address.length && address >= from && address <= (range[1] as string)) return true
+      /** Who may not come learns nothing more; nobody says a credential where others can read it. */
+      function refusedBy(r: NginxHTTPRequest, policy: Policy): string {
+        if ((policy.allow !== undefined || policy.deny !== undefined) && !mayCome(r, policy)) return 'source_denied'
+        if (policy.https !== undefined && r.variables.scheme !== 'https') return `https_only ${String(policy.https)}`
+        if (policy.maintenance !== undefined) return `maintenance ${policy.maintenance}`
+        if (policy.methods !== undefined && policy.methods.indexOf(r.method) === -1) return `method_denied ${policy.methods.join(', ')}`
+        if (policy.challenge !== undefined && !proves(r, policy)) return `credential_wrong ${policy.challenge}`
+        if (policy.bodyMaxBytes !== undefined && Number(r.variables.content_length) > policy.bodyMaxBytes) return 'body_too_large'
+        return ''
       }
-      return false
-    }
 
-    function proves(r: NginxHTTPRequest, policy: Policy): boolean {
-      const given = r.headersIn.Authorization
-      const authorization = given === undefined ? '' : String(given)
-      if (policy.tokens !== undefined) {
-        const bearer = /^bearer +([^ ]+)$/i.exec(authorization)
-        const token = policy.field === undefined ? (bearer === null ? '' : (bearer[1] as string)) : String(r.headersIn[policy.field])
-        if (isOneOf(token, policy.tokens)) return true
+      function mayCome(r: NginxHTTPRequest, policy: Policy): boolean {
+        let address = (r.rawVariables.binary_remote_addr as Buffer).toString('hex')
+        // IPv4 at a listener of IPv6.
+        if (address.length === 32 && address.startsWith('00000000000000000000ffff')) address = address.slice(24)
+        // What came by a unix socket has none: it is in no range, and nobody knows where it is from.
+        if (address.length !== 8 && address.length !== 32) return false
+        if (policy.deny !== undefined && isIn(address, policy.deny)) return false
+        return policy.allow === undefined || isIn(address, policy.allow)
       }
-      const basic = policy.basic === undefined ? null : /^basic +([A-Za-z0-9+/]+=*)$/i.exec(authorization)
-      return basic !== null && isOneOf(Buffer.from(basic[1] as string, 'base64'), policy.basic as string[])
-    }
 
-    /** All are compared whole, whatever was found: how long it takes tells nothing of them. */
-    function isOneOf(secret: string | Buffer, hashes: string[]): boolean {
-      const hash = crypto.createHash('sha256').update(secret).digest('hex')
-      let found = false
-      for (let at = 0; at < hashes.length; at += 1) {
-        const other = hashes[at] as string
-        let difference = other.length ^ hash.length
-        for (let i = 0; i < hash.length; i += 1) difference |= hash.charCodeAt(i) ^ other.charCodeAt(i)
-        if (difference === 0) found = true
+      function isIn(address: string, ranges: string[][]): boolean {
+        for (let at = 0; at < ranges.length; at += 1) {
+          const range = ranges[at] as string[]
+          const from = range[0] as string
+          if (from.length === address.length && address >= from && address <= (range[1] as string)) return true
+        }
+        return false
       }
-      return found
+
+      function proves(r: NginxHTTPRequest, policy: Policy): boolean {
+        const given = r.headersIn.Authorization
+        const authorization = given === undefined ? '' : String(given)
+        if (policy.tokens !== undefined) {
+          const bearer = /^bearer +([^ ]+)$/i.exec(authorization)
+          const token = policy.field === undefined ? (bearer === null ? '' : (bearer[1] as string)) : String(r.headersIn[policy.field])
+          if (isOneOf(token, policy.tokens)) return true
+        }
+        const basic = policy.basic === undefined ? null : /^basic +([A-Za-z0-9+/]+=*)$/i.exec(authorization)
+        return basic !== null && isOneOf(Buffer.from(basic[1] as string, 'base64'), policy.basic as string[])
+      }
+
+      /** All are compared whole, whatever was found: how long it takes tells nothing of them. */
+      function isOneOf(secret: string | Buffer, hashes: string[]): boolean {
+        const hash = crypto.createHash('sha256').update(secret).digest('hex')
+        let found = false
+        for (let at = 0; at < hashes.length; at += 1) {
+          const other = hashes[at] as string
+          let difference = other.length ^ hash.length
+          for (let i = 0; i < hash.length; i += 1) difference |= hash.charCodeAt(i) ^ other.charCodeAt(i)
+          if (difference === 0) found = true
+        }
+        return found
+      }
     }
   }
-
 }
 
 /** `UPGRADES CONNECTION` when there is a Connection field, '' if it is no list of names. */
@@ -233,8 +227,13 @@ function body(r: NginxHTTPRequest): string {
   /** What every 503 tells of when to come again. */
   const RETRY_AFTER_SECONDS = '5'
 
-  const name = code()
-  const refusal = rowOf(name)
+  let name = code()
+  let refusal = refusalOf(name) as Refusal
+  if (refusal === undefined) {
+    name = codeOfLine()
+    refusal = refusalOf(name) as Refusal
+  }
+  if (name === 'https_only' || name === 'maintenance') refusal = adapted(refusal)
   const spoken = language()
   r.variables.postern_told = `${String(refusal.status)}\nContent-Type\n${types()}\nCache-Control\nno-store\nProxy-Status\npostern; error=${refusal.proxyStatus}; details="${name}"${more()}`
   return text()
@@ -242,12 +241,13 @@ function body(r: NginxHTTPRequest): string {
   /** The row of protocol/errors.ts for a code that nginx itself answers with; a test holds the two equal. Not a table: all of it would be made for each call. */
   function refusalOf(code: string): Refusal | undefined {
     switch (code) {
+      // What those ask who try names, first.
+      case 'no_service':
+        return row(404, 'Not Found', 'destination_not_found', 'There is no such service here.')
       case 'bad_request':
         return row(400, 'Bad Request', 'http_request_error', 'The request breaks the rules of HTTP.')
       case 'head_too_large':
         return row(431, 'Request Header Fields Too Large', 'http_request_error', 'The head of the request is too large.')
-      case 'no_service':
-        return row(404, 'Not Found', 'destination_not_found', 'There is no such service here.')
       case 'service_away':
         return row(503, 'Service Unavailable', 'destination_unavailable', 'The service is known, but nobody serves it at the moment.')
       case 'service_off':
@@ -280,17 +280,21 @@ function body(r: NginxHTTPRequest): string {
     }
   }
 
-  /** Why the visitor gets our page: nginx's own fault with the head, a door that failed, or what the route says. */
+  /** Why the visitor gets our page: nginx's own fault with the head, or the first word of what the route says: no code if that is a line. */
   function code(): string {
     if (r.variables.status === '431') return 'head_too_large'
     const decided = r.variables.postern_route as string
-    if (decided.startsWith('refuse ')) return decided.slice(7)
+    const from = decided.startsWith('refuse ') ? 7 : decided.indexOf(' ', 2) + 1
+    const to = decided.indexOf(' ', from)
+    return to === -1 ? decided.slice(from) : decided.slice(from, to)
+  }
+
+  /** Why, if the route has a line: a door failed, or the line is the reason. */
+  function codeOfLine(): string {
+    const decided = r.variables.postern_route as string
     const end = decided.indexOf(' ', 2)
     if (end === -1) return doorFailed()
     const line = decided.slice(end + 1)
-    const space = line.indexOf(' ')
-    const first = space === -1 ? line : line.slice(0, space)
-    if (refusalOf(first) !== undefined) return first
     const fields = line.endsWith('\n') ? /^1 (up|unhealthy|away|off|none) (h1|h2) (-|[a-z0-9][a-z0-9-]{0,62}) (-|[a-z]+)$/.exec(line.slice(0, -1)) : null
     if (fields === null) return 'no_route_table'
     if (fields[1] === 'none') return 'no_service'
@@ -314,11 +318,9 @@ function body(r: NginxHTTPRequest): string {
     return decided.slice(decided.indexOf(' ', decided.indexOf(' ', 2) + 1) + 1)
   }
 
-  /** The row of a code, as it is for this request. */
-  function rowOf(name: string): Refusal {
-    const usual = refusalOf(name) as Refusal
-    if (name === 'https_only' && detail() === '301') return { status: 301, title: 'Moved Permanently', proxyStatus: usual.proxyStatus, says: usual.says }
-    if (name !== 'maintenance') return usual
+  /** The row, as the policy wants it. */
+  function adapted(usual: Refusal): Refusal {
+    if (name === 'https_only') return detail() === '301' ? { status: 301, title: 'Moved Permanently', proxyStatus: usual.proxyStatus, says: usual.says } : usual
     const told = detail()
     const text = decodeURIComponent(told.slice(told.indexOf(' ') + 1))
     return text === '' ? usual : { status: usual.status, title: usual.title, proxyStatus: usual.proxyStatus, says: text }
@@ -379,6 +381,8 @@ function body(r: NginxHTTPRequest): string {
 /** Makes the head of the answer of `return` ours, as {@link body} left it: its status and fields. */
 function headers(r: NginxHTTPRequest): void {
   const told = (r.variables.postern_told as string).split('\n')
+  // nginx has found a body that breaks the rules of HTTP before it came to ours: the answer is its own.
+  if (told.length === 1) return
   r.status = Number(told[0])
   for (let at = 1; at < told.length; at += 2) r.headersOut[told[at] as string] = told[at + 1] as string
 }

@@ -13,7 +13,7 @@ interface PlainRoute {
 
 /**
  * A route is plain if its line says `1 up h1 SERVICE -` and stands under the exact host. What nginx sees on the disk holds: a host is here from before its
- * plain file is there until a while after it is not, for what was asked by that file goes where it led.
+ * plain file is there until a while after it is not, for what was asked by that file goes where it led, or to the service whose plain file it is now.
  */
 export class PlainRoutes {
   private readonly clock: Clock

@@ -14,6 +14,8 @@ export const isShort = (mode: number): boolean => (mode & 0o100) !== 0
 
 export const isWildcard = (host: string): boolean => host.startsWith('+')
 
+const bitOf = (wildcard: string): number => Math.min(wildcard.split('.').length - 1, LENGTHS) - 1
+
 export class RouteMark {
   /** How many wildcards there are with one label behind the `+`, with two, … */
   private readonly counts = new Array<number>(LENGTHS).fill(0)
@@ -25,14 +27,19 @@ export class RouteMark {
     const stat = statSync(path, { throwIfNoEntry: false })
     if (stat === undefined) return
     const set = stat.size - TEXT.length
-    this.told = isShort(stat.mode) && set >= 0 && set <= ALL ? set : ALL
+    if (!isShort(stat.mode)) this.told = ALL
+    // One of a strange size may tell of nothing that is there.
+    else this.told = set >= 0 && set <= ALL ? set : 0
   }
 
   /** One wildcard more, or one less; other hosts count for nothing. */
   count(host: string, by: 1 | -1): void {
-    if (!isWildcard(host)) return
-    const labels = host.split('.').length - 1
-    this.counts[Math.min(labels, LENGTHS) - 1]! += by
+    if (isWildcard(host)) this.counts[bitOf(host)]! += by
+  }
+
+  /** Does nginx look for this wildcard? Without a mark it looks for none, and takes none for absent. */
+  shows(host: string): boolean {
+    return this.told === undefined || (this.told & (1 << bitOf(host))) !== 0
   }
 
   get set(): number {

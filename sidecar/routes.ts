@@ -34,6 +34,12 @@ function plainService(name: string, content: string | undefined): string | undef
   return content === undefined || isWildcard(name) ? undefined : PLAIN.exec(content)?.[1]
 }
 
+/** Those that a name falls under, another wildcard too. */
+function wildcardsOf(host: string): string[] {
+  const labels = host.split('.')
+  return labels.slice(1).map((_, at) => `+.${labels.slice(at + 1).join('.')}`).filter((wildcard) => wildcard !== host)
+}
+
 const modeOf = (name: string, content: string): number => (plainService(name, content) === undefined ? MODE : PLAIN_MODE)
 
 const policyOf = ({ name, policy }: ServiceEntry): string | undefined => (policy === undefined ? undefined : policyFile(name, policy))
@@ -113,7 +119,7 @@ export class Routes implements DirectoryListener, PresenceListener {
     const [held, left] = [[...hosts].filter((host) => this.byHost.has(host)), [...hosts].filter((host) => !this.byHost.has(host))]
     for (const host of [...held, ...left]) this.publish(host)
     if (!this.opened || this.stopped) return
-    this.attempt(() => this.mark.tell(this.mark.set, this.writeMark))
+    if (this.failed.size === 0) this.attempt(() => this.mark.tell(this.mark.set, this.writeMark))
     for (const { name, entry } of changes) if (entry === undefined) this.put(POLICY + name, undefined)
   }
 
@@ -160,9 +166,17 @@ export class Routes implements DirectoryListener, PresenceListener {
 
   private publish(host: string): void {
     if (!this.opened || this.stopped) return
-    // A route must not say more than its policy on the disk: both are tried again together.
-    if ([...(this.byHost.get(host) ?? [])].some((name) => this.failed.has(POLICY + name))) this.failed.add(host)
+    if (this.mustWait(host)) this.failed.add(host)
     else this.publishRoutes(host)
+  }
+
+  // What would say too much, or too little, as long as something else can't be written is tried again together with that.
+  private mustWait(host: string): boolean {
+    const services = this.byHost.get(host)
+    // A name that goes to a wildcard keeps its file until the wildcard's is there.
+    if (services === undefined) return wildcardsOf(host).some((wildcard) => this.failed.has(wildcard))
+    // A wildcard is there when nginx looks for it, a route when its policy is.
+    return (isWildcard(host) && !this.mark.shows(host)) || [...services].some((name) => this.failed.has(POLICY + name))
   }
 
   // The prefix file first: a main file with the flag never stands without it.
@@ -276,6 +290,7 @@ export class Routes implements DirectoryListener, PresenceListener {
       try {
         rmSync(join(this.folder, name), { force: true, recursive: true })
         this.written.delete(name)
+        this.told(name, undefined)
       } catch (error) {
         fault = error as Error
       }
@@ -296,6 +311,7 @@ export class Routes implements DirectoryListener, PresenceListener {
     if (this.stopped) return
     this.stopRetry ??= this.options.clock.later(RETRY_MS, () => {
       this.stopRetry = undefined
+      if (this.opened) this.attempt(() => this.mark.tellMore(this.writeMark))
       for (const name of [...this.failed]) {
         if (name.startsWith(POLICY)) this.retryPolicy(name)
         else this.publish(hostOf(name))
@@ -316,14 +332,23 @@ export class Routes implements DirectoryListener, PresenceListener {
     for (const entry of readdirSync(this.folder, { withFileTypes: true })) {
       const { name } = entry
       if (!entry.isFile() || !(POLICY_NAME.test(name) || isHost(hostOf(name)))) continue
-      const path = join(this.folder, name)
-      const content = readFileSync(path, 'latin1')
-      // One of another mode is written again.
-      if (isShort(statSync(path).mode) === isShort(modeOf(name, content))) {
-        this.written.set(name, content)
-        this.told(name, content)
-      }
+      const content = this.readOne(name)
+      if (content === undefined) continue
       for (const [, service] of content.matchAll(/(?:^|\s)1 (?:up|unhealthy) h[12] ([a-z0-9][a-z0-9-]{0,62}) /g)) this.expected.add(service!)
+    }
+  }
+
+  /** What is left of a route or a policy, if it can be read; then it counts as written, unless its mode is to be another. */
+  private readOne(name: string): string | undefined {
+    const path = join(this.folder, name)
+    try {
+      const content = readFileSync(path, 'latin1')
+      if (isShort(statSync(path).mode) !== isShort(modeOf(name, content))) return content
+      this.written.set(name, content)
+      this.told(name, content)
+      return content
+    } catch {
+      return undefined
     }
   }
 }

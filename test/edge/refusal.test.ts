@@ -122,7 +122,18 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
       }
     })
 
-    await t.test('access control and limits of the site come first', async (t) => {
+    await t.test('a body that breaks the rules of HTTP gets an answer of nginx’s own', async (t) => {
+      const stand = await startStand(t)
+      stand.route('away.test', '1 away h1 away -\n')
+      const nginx = await startNginx(t, { runDir: stand.runDir, binary, expected: [/client sent invalid chunked body/] })
+      for (const host of ['unknown.test', 'away.test', '[::1]']) {
+        const { status, body, fields } = await raw(nginx.port, `POST / HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\n`)
+        t.equal(status, 400, `${host}: ${fields}`)
+        t.match(body, /400 Bad Request/)
+      }
+    })
+
+    for (const to of ['$postern_location', '@postern'] as const) await t.test(`access control and limits of the site come first, before ${to}`, async (t) => {
       const stand = await startStand(t)
       stand.route('up.test', '1 up h1 up -\n')
       writeFileSync(join(stand.runDir, 'users'), 'me:{PLAIN}secret\n')
@@ -132,12 +143,12 @@ for (const binary of ['debian', 'new'] as const satisfies readonly Binary[]) {
         http: 'limit_req_zone $server_port zone=few:1m rate=1r/m;',
         server: `include EDGE/postern-server.conf;
           auth_basic "all"; auth_basic_user_file ${stand.runDir}/users;
-          location /denied { deny all; try_files "" @postern; }
-          location /secret { try_files "" @postern; }
-          location /open { auth_basic off; try_files "" @postern; }
+          location /denied { deny all; try_files "" ${to}; }
+          location /secret { try_files "" ${to}; }
+          location /open { auth_basic off; try_files "" ${to}; }
           location = /ask { internal; auth_basic off; return 403; }
-          location /asked { auth_basic off; auth_request /ask; try_files "" @postern; }
-          location /limited { auth_basic off; limit_req zone=few; try_files "" @postern; }`,
+          location /asked { auth_basic off; auth_request /ask; try_files "" ${to}; }
+          location /limited { auth_basic off; limit_req zone=few; try_files "" ${to}; }`,
         expected: [/access forbidden by rule/, /limiting requests/, /no user\/password/],
       })
       for (const host of ['up.test', 'unknown.test']) {

@@ -14,8 +14,9 @@ export function rig(runDir: string, services: ServiceEntry[], onWrite: () => voi
   const presences = new Map<string, Presence>()
   const troubles: (string | undefined)[] = []
   let timers: (() => void)[] = []
+  let now = 0
   const clock = {
-    now: () => 0,
+    now: () => now,
     soon: (then: () => void) => then(),
     later: (_ms: number, then: () => void) => {
       timers.push(then)
@@ -33,6 +34,7 @@ export function rig(runDir: string, services: ServiceEntry[], onWrite: () => voi
   const read = (name: string) => readFileSync(join(runDir, 'routes', name), 'utf8')
   const isPlain = (name: string) => (statSync(join(runDir, 'routes', name)).mode & 0o777) === 0o744
   const names = () => readdirSync(join(runDir, 'routes')).sort()
+  const pass = (ms: number) => void (now += ms)
   const fire = () => {
     const due = timers
     timers = []
@@ -43,5 +45,5 @@ export function rig(runDir: string, services: ServiceEntry[], onWrite: () => voi
     presences.set(name, now)
     routes.presenceChanged(name, now)
   }
-  return { known, routes, plain, troubles, read, isPlain, names, fire, serve }
+  return { known, routes, plain, troubles, read, isPlain, names, pass, fire, serve }
 }

@@ -1,6 +1,6 @@
 // The route files: whole, named strictly, changed only with their state, kept up over a restart, retried whatever it is that fails.
 import { execFileSync } from 'node:child_process'
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -93,6 +93,64 @@ t.test('a mark of the process before is corrected before the first wildcard is w
     rig(dir, [service('a', ['+.a.test'])], () => void seen.push([statSync(mark).mode & 0o777, statSync(mark).size]))
     t.same(seen, expected)
     t.same([statSync(mark).mode & 0o777, statSync(mark).size], [0o744, 4])
+  }
+  t.end()
+})
+
+t.test('a wildcard is not there before the mark says so, and what goes to it stays until it is', (t) => {
+  for (const [name, fails, said] of [['the mark', [true], 0b100], ['the wildcards', [false, true, true], 0b110], ['all', [true, true, true, true, true, true], 0b100]] as const) {
+    const dir = t.testdir()
+    let writes: boolean[] = []
+    const { known, routes, fire, names, troubles } = rig(dir, [service('a', ['deep.c.test', '+.deep.d.test']), service('b', ['b.test'])], () => {
+      if (writes.shift() === true) throw new Error('no room')
+    })
+    const told = (): number => statSync(join(dir, 'routes/.mark')).size - 2
+    t.same([told(), names()], [0b100, ['+.deep.d.test', '.mark', 'b.test', 'deep.c.test']])
+    // Something that can't be written for good.
+    mkdirSync(join(dir, 'routes/x.test/y'), { recursive: true })
+    known.changeServices([{ name: 'x', entry: service('x', ['x.test']) }])
+    writes = [...fails]
+    known.changeServices([{ name: 'a', entry: service('a', ['+.c.test', '+.d.test']) }])
+    t.same([told(), names()], [said, ['+.deep.d.test', '.mark', 'b.test', 'deep.c.test', 'x.test']], `${name}: nothing is lost`)
+    t.notOk(routes.published)
+    writes = []
+    fire()
+    fire()
+    t.same([told(), names()], [0b110, ['+.c.test', '+.d.test', '.mark', 'b.test', 'x.test']], `${name}: whatever else fails`)
+    t.notOk(routes.published)
+    rmSync(join(dir, 'routes/x.test'), { recursive: true })
+    fire()
+    t.same([routes.published, told(), troubles.length], [true, 0b10, 2], name)
+  }
+  t.end()
+})
+
+t.test('a name that is gone from disk and table leads nowhere after a while, a stranger of the process before too', (t) => {
+  const dir = t.testdir({ routes: { 'old.test': '1 up h1 a -\n' } })
+  chmodSync(join(dir, 'routes/old.test'), 0o744)
+  const { plain, fire, names, pass } = rig(dir, [service('a', ['a.test'])])
+  t.same([names(), plain.serviceOf('old.test')], [['.mark', 'a.test'], 'a'])
+  pass(10_000)
+  fire()
+  t.equal(plain.serviceOf('old.test'), undefined)
+  t.end()
+})
+
+t.test('a file of the process before that can not be read is replaced and keeps nothing from being known', { skip: process.getuid?.() !== 0 && 'needs root to be somebody else' }, (t) => {
+  const dir = mkdtempSync(join(tmpdir(), 'postern-unread-'))
+  t.teardown(() => rmSync(dir, { recursive: true }))
+  mkdirSync(join(dir, 'routes'))
+  for (const [name, mode] of [['a.test', 0o600], ['b.test', 0o744]] as const) {
+    writeFileSync(join(dir, 'routes', name), `1 up h1 ${name[0]!} -\n`)
+    chmodSync(join(dir, 'routes', name), mode)
+  }
+  for (const place of [dir, join(dir, 'routes'), join(dir, 'routes/b.test')]) chownSync(place, 65_534, 65_534)
+  process.seteuid!(65_534)
+  try {
+    const { plain, read, troubles } = rig(dir, [service('a', ['a.test']), service('b', ['b.test'])])
+    t.same([read('a.test'), plain.serviceOf('b.test'), troubles], ['1 away h1 a -\n', 'b', []])
+  } finally {
+    process.seteuid!(0)
   }
   t.end()
 })
