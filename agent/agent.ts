@@ -246,8 +246,9 @@ export class Agent {
         pushed.demands.sessionOver()
         // One that ends as soon as it began may do so each time: then the next is no quick try.
         if (livedMs >= YOUNG_MS) backoff.lost(livedMs)
-        if (FINAL.has(code)) this.ended = { code, detail }
-        if (FINAL.has(code) && this.doubts-- <= 0) return this.refused({ code, detail })
+        this.ended = FINAL.has(code) ? { code, detail } : undefined
+        // Who leaves asks nobody any more.
+        if (FINAL.has(code) && (this.draining || this.doubts-- <= 0)) return this.refused({ code, detail })
         if (this.become('waiting')) this.seekIn(backoff.nextMs())
       },
     })

@@ -25,6 +25,7 @@ export class RouteMark {
   /** What the process before left. */
   read(path: string): void {
     const stat = statSync(path, { throwIfNoEntry: false })
+    this.told = undefined
     if (stat === undefined) return
     const set = stat.size - TEXT.length
     if (!isShort(stat.mode)) this.told = ALL

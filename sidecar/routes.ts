@@ -40,6 +40,9 @@ function wildcardsOf(host: string): string[] {
   return labels.slice(1).map((_, at) => `+.${labels.slice(at + 1).join('.')}`).filter((wildcard) => wildcard !== host)
 }
 
+/** Is it a name that the wildcard stands for? */
+const isUnder = (name: string, wildcard: string): boolean => isWildcard(wildcard) && name !== wildcard && name.replace(/^\+/, '').endsWith(wildcard.slice(1))
+
 const modeOf = (name: string, content: string): number => (plainService(name, content) === undefined ? MODE : PLAIN_MODE)
 
 const policyOf = ({ name, policy }: ServiceEntry): string | undefined => (policy === undefined ? undefined : policyFile(name, policy))
@@ -119,7 +122,8 @@ export class Routes implements DirectoryListener, PresenceListener {
     const [held, left] = [[...hosts].filter((host) => this.byHost.has(host)), [...hosts].filter((host) => !this.byHost.has(host))]
     for (const host of [...held, ...left]) this.publish(host)
     if (!this.opened || this.stopped) return
-    if (this.failed.size === 0) this.attempt(() => this.mark.tell(this.mark.set, this.writeMark))
+    if (this.failed.size > 0) return
+    this.attempt(() => this.mark.tell(this.mark.set, this.writeMark))
     for (const { name, entry } of changes) if (entry === undefined) this.put(POLICY + name, undefined)
   }
 
@@ -161,22 +165,27 @@ export class Routes implements DirectoryListener, PresenceListener {
     const service = this.options.directory.service(name)
     if (!this.opened || this.stopped || service === undefined) return
     const text = policyOf(service)
-    if (text !== undefined || this.written.has(POLICY + name)) this.put(POLICY + name, text ?? NOTHING_ASKED)
+    this.put(POLICY + name, text ?? (this.written.has(POLICY + name) ? NOTHING_ASKED : undefined))
   }
 
   private publish(host: string): void {
     if (!this.opened || this.stopped) return
-    if (this.mustWait(host)) this.failed.add(host)
-    else this.publishRoutes(host)
+    if (!this.mustWait(host)) return this.publishRoutes(host)
+    this.failed.add(host)
+    this.retryLater()
   }
 
   // What would say too much, or too little, as long as something else can't be written is tried again together with that.
   private mustWait(host: string): boolean {
     const services = this.byHost.get(host)
-    // A name that goes to a wildcard keeps its file until the wildcard's is there.
-    if (services === undefined) return wildcardsOf(host).some((wildcard) => this.failed.has(wildcard))
+    // A name that goes to a wildcard keeps its file until the wildcard's is there, a wildcard its own until those of the names under it are.
+    if (services === undefined) return [...wildcardsOf(host), ...(isWildcard(host) ? this.failed : [])].some((other) => this.isMissing(other) && (isUnder(host, other) || isUnder(other, host)))
     // A wildcard is there when nginx looks for it, a route when its policy is.
     return (isWildcard(host) && !this.mark.shows(host)) || [...services].some((name) => this.failed.has(POLICY + name))
+  }
+
+  private isMissing(host: string): boolean {
+    return this.byHost.has(host) && !this.written.has(host)
   }
 
   // The prefix file first: a main file with the flag never stands without it.
@@ -193,17 +202,15 @@ export class Routes implements DirectoryListener, PresenceListener {
       for (const prefix of service.prefixes) routes.push({ prefix, line })
     }
     if (routes.length === 0) {
-      this.put(host, undefined)
-      this.put(host + PREFIXES, undefined)
+      if (this.put(host, undefined)) this.put(host + PREFIXES, undefined)
       return
     }
     // Sorting keeps the order of equals: services by name.
     const below = routes.filter(({ prefix }) => prefix !== '/').sort((a, b) => b.prefix.length - a.prefix.length).slice(0, PREFIXES_MAX_COUNT)
     const flag = below.length > 0 ? 'p' : ''
     const root = routes.find(({ prefix }) => prefix === '/')
-    if (below.length > 0) this.put(host + PREFIXES, `${below.map(({ prefix, line }) => `${prefix} ${line('')}`).join('\n')}\n`)
-    this.put(host, `${root?.line(flag) ?? `1 none h1 - ${flag}`}\n`)
-    if (below.length === 0) this.put(host + PREFIXES, undefined)
+    if (below.length > 0 && !this.put(host + PREFIXES, `${below.map(({ prefix, line }) => `${prefix} ${line('')}`).join('\n')}\n`)) return void this.failed.add(host)
+    if (this.put(host, `${root?.line(flag) ?? `1 none h1 - ${flag}`}\n`) && below.length === 0) this.put(host + PREFIXES, undefined)
   }
 
   private stateOf({ name, policy }: ServiceEntry): Presence | 'off' {
@@ -212,20 +219,25 @@ export class Routes implements DirectoryListener, PresenceListener {
     return presence === 'away' && this.expected.has(name) ? 'up' : presence
   }
 
-  private put(name: string, content: string | undefined): void {
-    if (this.written.get(name) === content && !this.failed.has(name)) return this.told(name, content)
+  /** Is it on the disk now? */
+  private put(name: string, content: string | undefined): boolean {
+    if (this.written.get(name) === content && !this.failed.has(name)) {
+      this.told(name, content)
+      return true
+    }
     try {
       if (content === undefined) rmSync(join(this.folder, name), { force: true })
       else this.write(name, content, modeOf(name, content))
     } catch (error) {
       this.failed.add(name)
       this.trouble(error instanceof Error ? error : new Error(String(error)))
-      return
+      return false
     }
     this.failed.delete(name)
     if (content === undefined) this.written.delete(name)
     else this.written.set(name, content)
     this.told(name, content)
+    return true
   }
 
   // What is on the disk, not what is meant to be: if it can't be written nginx goes by what it sees.
@@ -257,6 +269,7 @@ export class Routes implements DirectoryListener, PresenceListener {
       this.marked = true
     }
     if (!this.attempt(() => this.mark.tell(this.mark.set, this.writeMark))) return
+    for (const name of [...this.written.keys()]) if (name.startsWith(POLICY) && this.options.directory.service(name.slice(POLICY.length)) === undefined) this.put(name, undefined)
     if (!this.attempt(() => this.sweep())) return
     if (this.troubled) this.options.onTrouble(undefined)
     this.troubled = false
@@ -308,16 +321,26 @@ export class Routes implements DirectoryListener, PresenceListener {
   private trouble(error: Error): void {
     if (!this.troubled) this.options.onTrouble(error)
     this.troubled = true
+    this.retryLater()
+  }
+
+  private retryLater(): void {
     if (this.stopped) return
     this.stopRetry ??= this.options.clock.later(RETRY_MS, () => {
       this.stopRetry = undefined
-      if (this.opened) this.attempt(() => this.mark.tellMore(this.writeMark))
-      for (const name of [...this.failed]) {
-        if (name.startsWith(POLICY)) this.retryPolicy(name)
-        else this.publish(hostOf(name))
-      }
-      this.advance()
+      this.retry()
     })
+  }
+
+  // What others wait for first: the mark and policies, wildcards, hosts, and at last what is nobody's any more.
+  private retry(): void {
+    if (this.opened) this.attempt(() => this.mark.tellMore(this.writeMark))
+    const failed = [...this.failed]
+    for (const name of failed) if (name.startsWith(POLICY)) this.retryPolicy(name)
+    const hosts = [...new Set(failed.filter((name) => !name.startsWith(POLICY)).map(hostOf))]
+    const rank = (host: string): number => (this.byHost.has(host) ? (isWildcard(host) ? 0 : 1) : 2)
+    for (const host of hosts.sort((a, b) => rank(a) - rank(b))) this.publish(host)
+    this.advance()
   }
 
   private retryPolicy(name: string): void {

@@ -125,6 +125,70 @@ t.test('a wildcard is not there before the mark says so, and what goes to it sta
   t.end()
 })
 
+t.test('whatever could not be written, and in whatever order, all is as it is to be a second after it can', (t) => {
+  type Step = (of: ReturnType<typeof rig>) => void
+  const set = (...entries: readonly (readonly [string, readonly string[] | undefined, Partial<ServiceEntry>?])[]): Step => ({ known }) => {
+    known.changeServices(entries.map(([name, hosts, more]) => ({ name, entry: hosts === undefined ? undefined : service(name, [...hosts], more) })))
+  }
+  const serve = (name: string, up: boolean): Step => (of) => of.serve(name, up)
+  const POLICED = { policy: { methods: ['GET'] } } as const
+  /** What it begins with; what happens while no file can be written; the files that must stay meanwhile, and those that are there in the end. */
+  const cases: readonly (readonly [string, Step, readonly Step[], readonly string[], Readonly<Record<string, string>>])[] = [
+    ['a wildcard for a host and a wildcard', set(['a', ['x.a.b', '+.a.b', '+.q.b']]), [set(['a', ['+.b', '+.q.b']])], ['x.a.b', '+.a.b', '+.q.b'], { '+.b': 'a -', '+.q.b': 'a -' }],
+    ['a host that had failed goes to a wildcard', set(['a', ['x.test']], ['b', []]), [serve('a', true), set(['a', []], ['b', ['+.test']])], ['x.test'], { '+.test': 'b -' }],
+    ['a host that had failed gets a policy', set(['a', ['a.test']]), [serve('a', true), set(['a', ['a.test'], POLICED])], ['a.test'], { 'a.test': 'a y', '@policy-a': '' }],
+    ['a policy comes and is taken back', set(['a', ['a.test']]), [set(['a', ['a.test'], POLICED]), set(['a', ['a.test']])], ['a.test'], { 'a.test': 'a -' }],
+    ['a host gets prefixes', set(['a', ['a.test']]), [set(['a', ['a.test'], { prefixes: ['/', '/x'] }])], ['a.test'], { 'a.test': 'a p', 'a.test@prefixes': '' }],
+    ['a service with a policy gives way to a wildcard', set(['a', ['x.test'], POLICED], ['b', []]), [set(['a', undefined], ['b', ['+.test']])], ['x.test', '@policy-a'], { '+.test': 'b -' }],
+    ['a wildcard gives way to a host', set(['a', ['+.test']]), [set(['a', ['x.test']])], ['+.test'], { 'x.test': 'a -' }],
+    ['a wildcard gives way to a longer one and comes back', set(['a', ['+.test']]), [set(['a', ['+.x.test']]), set(['a', ['+.test']])], ['+.test'], { '+.test': 'a -' }],
+  ]
+  for (const [name, first, steps, stay, last] of cases) {
+    let broken = false
+    const of = rig(t.testdir(), [], () => {
+      if (broken) throw new Error('no room')
+    })
+    first(of)
+    broken = true
+    for (const step of steps) step(of)
+    of.fire()
+    t.same(of.names().filter((file) => file !== '.mark'), [...stay].sort(), `${name}: what there was stays`)
+    broken = false
+    of.fire()
+    t.same(of.names().filter((file) => file !== '.mark'), Object.keys(last).sort(), name)
+    for (const [file, end] of Object.entries(last)) t.ok(of.read(file).endsWith(end === '' ? '\n' : ` ${end}\n`), `${name}: ${file}`)
+    t.ok(of.routes.published, name)
+    t.equal(of.troubles.at(-1), undefined, name)
+  }
+  t.end()
+})
+
+t.test('a route asks for no prefixes that can not be written', (t) => {
+  let fails = 0
+  const { known, read, fire } = rig(t.testdir(), [service('a', ['a.test'])], () => {
+    if (fails-- > 0) throw new Error('no room')
+  })
+  fails = 1
+  known.changeServices([{ name: 'a', entry: service('a', ['a.test'], { prefixes: ['/', '/x'] }) }])
+  t.equal(read('a.test'), '1 away h1 a -\n')
+  fire()
+  t.equal(read('a.test'), '1 away h1 a p\n')
+  t.equal(read('a.test@prefixes'), '/x 1 away h1 a -\n')
+  t.end()
+})
+
+t.test('what can be taken off the net is, whatever else can not be written', (t) => {
+  let broken = false
+  const { known, names, serve } = rig(t.testdir(), [service('a', ['x.test']), service('b', ['+.test'])], () => {
+    if (broken) throw new Error('no room')
+  })
+  broken = true
+  serve('b', true)
+  known.changeServices([{ name: 'a', entry: service('a', []) }])
+  t.same(names(), ['+.test', '.mark'])
+  t.end()
+})
+
 t.test('a name that is gone from disk and table leads nowhere after a while, a stranger of the process before too', (t) => {
   const dir = t.testdir({ routes: { 'old.test': '1 up h1 a -\n' } })
   chmodSync(join(dir, 'routes/old.test'), 0o744)
