@@ -67,6 +67,8 @@ export class Routes implements DirectoryListener, PresenceListener {
   private readonly folder: string
   /** File name to content: what is on the disk. */
   private readonly written = new Map<string, string>()
+  /** Services as they were last told to us: who serves them may be told before what has become of them. */
+  private readonly placed = new Map<string, ServiceEntry>()
   private readonly hostsOf = new Map<string, readonly string[]>()
   private readonly byHost = new Map<string, Set<string>>()
   private readonly mark = new RouteMark()
@@ -113,8 +115,9 @@ export class Routes implements DirectoryListener, PresenceListener {
   agentChanged(): void {}
 
   servicesChanged(changes: readonly ServiceChange[]): void {
-    const hosts = new Set(changes.flatMap(({ name, entry }) => [...(this.hostsOf.get(name) ?? []), ...(entry?.hosts ?? [])]))
+    const before = changes.flatMap(({ name }) => this.hostsOf.get(name) ?? [])
     for (const { name, entry } of changes) this.place(name, entry)
+    const hosts = new Set([...before, ...changes.flatMap(({ name }) => this.hostsOf.get(name) ?? [])])
     // nginx looks for wildcards as the mark says: it says so before they are there.
     if (this.opened && !this.stopped) this.attempt(() => this.mark.tellMore(this.writeMark))
     for (const { name } of changes) this.publishPolicy(name)
@@ -145,7 +148,9 @@ export class Routes implements DirectoryListener, PresenceListener {
       this.mark.count(host, -1)
     }
     this.hostsOf.delete(name)
+    this.placed.delete(name)
     if (entry === undefined) return
+    this.placed.set(name, entry)
     const hosts = entry.hosts.filter(isHost)
     this.hostsOf.set(name, hosts)
     for (const host of hosts) {
@@ -162,7 +167,7 @@ export class Routes implements DirectoryListener, PresenceListener {
   // Before the routes: whoever finds a route of today finds the policy of today. Where none is asked for any more, what says so stays for those who read
   // the route of before.
   private publishPolicy(name: string): void {
-    const service = this.options.directory.service(name)
+    const service = this.placed.get(name)
     if (!this.opened || this.stopped || service === undefined) return
     const text = policyOf(service)
     this.put(POLICY + name, text ?? (this.written.has(POLICY + name) ? NOTHING_ASKED : undefined))
@@ -192,7 +197,7 @@ export class Routes implements DirectoryListener, PresenceListener {
   private publishRoutes(host: string): void {
     const routes: { prefix: string; line: (more: string) => string }[] = []
     for (const name of [...(this.byHost.get(host) ?? [])].sort()) {
-      const service = this.options.directory.service(name)
+      const service = this.placed.get(name)
       if (service === undefined) continue
       const state = this.stateOf(service)
       const line = (more: string): string => {
@@ -269,8 +274,9 @@ export class Routes implements DirectoryListener, PresenceListener {
       this.marked = true
     }
     if (!this.attempt(() => this.mark.tell(this.mark.set, this.writeMark))) return
-    for (const name of [...this.written.keys()]) if (name.startsWith(POLICY) && this.options.directory.service(name.slice(POLICY.length)) === undefined) this.put(name, undefined)
     if (!this.attempt(() => this.sweep())) return
+    for (const name of [...this.written.keys()]) if (name.startsWith(POLICY) && !this.placed.has(name.slice(POLICY.length))) this.put(name, undefined)
+    if (this.failed.size > 0) return
     if (this.troubled) this.options.onTrouble(undefined)
     this.troubled = false
   }
@@ -298,8 +304,10 @@ export class Routes implements DirectoryListener, PresenceListener {
   private sweep(): void {
     if (this.swept) return
     let fault: Error | undefined
-    for (const name of readdirSync(this.folder)) {
+    // Routes before the policies that they name.
+    for (const name of readdirSync(this.folder).sort((a, b) => Number(a.startsWith(POLICY)) - Number(b.startsWith(POLICY)))) {
       if (name === MARK || this.isOurs(name)) continue
+      if (fault !== undefined && name.startsWith(POLICY)) break
       try {
         rmSync(join(this.folder, name), { force: true, recursive: true })
         this.written.delete(name)
@@ -314,7 +322,7 @@ export class Routes implements DirectoryListener, PresenceListener {
 
   private isOurs(name: string): boolean {
     if (!name.startsWith(POLICY)) return this.byHost.has(hostOf(name))
-    const service = this.options.directory.service(name.slice(POLICY.length))
+    const service = this.placed.get(name.slice(POLICY.length))
     return service !== undefined && policyOf(service) !== undefined
   }
 
@@ -345,8 +353,9 @@ export class Routes implements DirectoryListener, PresenceListener {
 
   private retryPolicy(name: string): void {
     const service = name.slice(POLICY.length)
-    if (this.options.directory.service(service) === undefined) this.put(name, undefined)
-    else this.publishPolicy(service)
+    // Of a service that is gone it goes when no route names it any more.
+    if (this.placed.has(service)) this.publishPolicy(service)
+    else this.failed.delete(name)
   }
 
   // What a process before this one left: names, contents, and which services were up.

@@ -2,15 +2,19 @@
 import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import type { ServiceEntry } from '../../sidecar/directory.ts'
+import type { ServiceChange, ServiceEntry } from '../../sidecar/directory.ts'
 import { Known } from '../../sidecar/known.ts'
 import { PlainRoutes } from '../../sidecar/plain-routes.ts'
 import type { Presence } from '../../sidecar/presence.ts'
 import { Routes } from '../../sidecar/routes.ts'
 
-/** Routes over `services`, published; timers fire when told. `onWrite` is called as each file begins to be written. */
-export function rig(runDir: string, services: ServiceEntry[], onWrite: () => void = () => undefined) {
+/**
+ * Routes over `services`, published; timers fire when told. `onWrite` is called as each file begins to be written, `onChange` hears of changes before the
+ * routes do, as the gateway's registry.
+ */
+export function rig(runDir: string, services: ServiceEntry[], onWrite: () => void = () => undefined, onChange: (changes: readonly ServiceChange[]) => void = () => undefined) {
   const known = new Known([], services)
+  known.listen({ agentChanged: () => undefined, servicesChanged: onChange })
   const presences = new Map<string, Presence>()
   const troubles: (string | undefined)[] = []
   let timers: (() => void)[] = []

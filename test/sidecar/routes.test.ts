@@ -140,6 +140,7 @@ t.test('whatever could not be written, and in whatever order, all is as it is to
     ['a policy comes and is taken back', set(['a', ['a.test']]), [set(['a', ['a.test'], POLICED]), set(['a', ['a.test']])], ['a.test'], { 'a.test': 'a -' }],
     ['a host gets prefixes', set(['a', ['a.test']]), [set(['a', ['a.test'], { prefixes: ['/', '/x'] }])], ['a.test'], { 'a.test': 'a p', 'a.test@prefixes': '' }],
     ['a service with a policy gives way to a wildcard', set(['a', ['x.test'], POLICED], ['b', []]), [set(['a', undefined], ['b', ['+.test']])], ['x.test', '@policy-a'], { '+.test': 'b -' }],
+    ['a service whose policy had failed gives way to a wildcard', set(['a', ['x.test'], POLICED], ['b', []]), [set(['a', ['x.test'], { policy: { methods: ['PUT'] } }]), set(['a', undefined], ['b', ['+.test']])], ['x.test', '@policy-a'], { '+.test': 'b -' }],
     ['a wildcard gives way to a host', set(['a', ['+.test']]), [set(['a', ['x.test']])], ['+.test'], { 'x.test': 'a -' }],
     ['a wildcard gives way to a longer one and comes back', set(['a', ['+.test']]), [set(['a', ['+.x.test']]), set(['a', ['+.test']])], ['+.test'], { '+.test': 'a -' }],
   ]
@@ -174,6 +175,23 @@ t.test('a route asks for no prefixes that can not be written', (t) => {
   fire()
   t.equal(read('a.test'), '1 away h1 a p\n')
   t.equal(read('a.test@prefixes'), '/x 1 away h1 a -\n')
+  t.end()
+})
+
+t.test('who serves may be told before what has become of the service: until then the route is that of before', (t) => {
+  let broken = false
+  const { known, names, read, serve, fire, routes } = rig(t.testdir(), [service('a', ['x.test'])], () => {
+    if (broken) throw new Error('no room')
+  }, (changes) => changes.forEach(({ name, entry }) => {
+    if (name === 'a') serve('a', entry !== undefined)
+  }))
+  serve('a', true)
+  broken = true
+  known.changeServices([{ name: 'a', entry: undefined }, { name: 'b', entry: service('b', ['x.test']) }])
+  t.same([names(), read('x.test')], [['.mark', 'x.test'], '1 up h1 a -\n'])
+  broken = false
+  fire()
+  t.same([names(), read('x.test'), routes.published], [['.mark', 'x.test'], '1 away h1 b -\n', true])
   t.end()
 })
 
