@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import http from 'node:http'
-import type { AddressInfo } from 'node:net'
+import net, { type AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
 import { processEnvironment } from '../../agent/environment.ts'
 import { encodeBeat, encodeClose } from '../../protocol/messages.ts'
@@ -181,6 +181,26 @@ t.test('what names no channel, or asks for something else, is told so', async (t
   ] as const) t.match(words(await ask(rig.port, bytes)), says, bytes.toString('latin1').split('\r')[0]!)
   t.match((await ask(rig.port, request('PUT', 'messages', [field]))).head, /^allow: GET, POST\r?$/im)
   await works(t, agent)
+})
+
+t.test('a body that is refused on its way is taken to its end, and the next request of its connection answered; one that is too large ends it', async (t) => {
+  const { rig, hand } = await loggedIn(t)
+  for (const [bytes, stays] of [[BODY_MAX_BYTES, true], [BODY_MAX_BYTES + 1, false]] as const) {
+    const post = hand.bytes('POST', { body: Buffer.alloc(bytes), id: randomBytes(16).toString('hex') })
+    const socket = net.connect(rig.port, '127.0.0.1')
+    let heard = ''
+    let over = ''
+    socket.on('data', (chunk: Buffer) => (heard += chunk.toString('latin1')))
+    socket.on('error', (error: NodeJS.ErrnoException) => (over = error.code!)).on('close', () => (over ||= 'closed'))
+    socket.write(post.subarray(0, -bytes / 2))
+    await until('it is refused', () => /^HTTP\/1\.1 (403|413)/.test(heard))
+    heard = ''
+    socket.write(post.subarray(-bytes / 2))
+    socket.write(request('GET', 'nothing'))
+    await until('the other is answered, or the connection has ended', () => heard.includes('HTTP/1.1 404') || over !== '')
+    t.equal(heard.includes('HTTP/1.1 404'), stays, over)
+    socket.destroy()
+  }
 })
 
 t.test('no answer may be kept or packed on the way', async (t) => {
