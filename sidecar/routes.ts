@@ -34,12 +34,6 @@ function plainService(name: string, content: string | undefined): string | undef
   return content === undefined || isWildcard(name) ? undefined : PLAIN.exec(content)?.[1]
 }
 
-/** Those that a name falls under, another wildcard too. */
-function wildcardsOf(host: string): string[] {
-  const labels = host.split('.')
-  return labels.slice(1).map((_, at) => `+.${labels.slice(at + 1).join('.')}`).filter((wildcard) => wildcard !== host)
-}
-
 /** Is it a name that the wildcard stands for? */
 const isUnder = (name: string, wildcard: string): boolean => isWildcard(wildcard) && name !== wildcard && name.replace(/^\+/, '').endsWith(wildcard.slice(1))
 
@@ -124,8 +118,7 @@ export class Routes implements DirectoryListener, PresenceListener {
     // What is nobody's any more goes last: a wildcard that is to have it is there by then.
     const [held, left] = [[...hosts].filter((host) => this.byHost.has(host)), [...hosts].filter((host) => !this.byHost.has(host))]
     for (const host of [...held, ...left]) this.publish(host)
-    if (!this.opened || this.stopped) return
-    if (this.failed.size > 0) return
+    if (!this.opened || this.stopped || this.failed.size > 0) return
     this.attempt(() => this.mark.tell(this.mark.set, this.writeMark))
     for (const { name, entry } of changes) if (entry === undefined) this.put(POLICY + name, undefined)
   }
@@ -184,7 +177,7 @@ export class Routes implements DirectoryListener, PresenceListener {
   private mustWait(host: string): boolean {
     const services = this.byHost.get(host)
     // A name that goes to a wildcard keeps its file until the wildcard's is there, a wildcard its own until those of the names under it are.
-    if (services === undefined) return [...wildcardsOf(host), ...(isWildcard(host) ? this.failed : [])].some((other) => this.isMissing(other) && (isUnder(host, other) || isUnder(other, host)))
+    if (services === undefined) return [...this.failed].some((other) => this.isMissing(other) && (isUnder(host, other) || isUnder(other, host)))
     // A wildcard is there when nginx looks for it, a route when its policy is.
     return (isWildcard(host) && !this.mark.shows(host)) || [...services].some((name) => this.failed.has(POLICY + name))
   }

@@ -3,11 +3,19 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import t from 'tap'
+import t, { type Test } from 'tap'
 import type { ServiceEntry } from '../../sidecar/directory.ts'
 import { rig } from './routes-rig.ts'
+import { mountSmallDisk, noSmallDisk, type SmallDisk } from './small-disk.ts'
 
 const service = (name: string, hosts: string[], more: Partial<ServiceEntry> = {}): ServiceEntry => ({ name, hosts, prefixes: ['/'], conceal: false, trailers: false, ...more })
+
+/** Not t.testdir(): it is removed while the disk is still mounted. */
+function smallDisk(t: Test): { dir: string; disk: SmallDisk } {
+  const dir = mkdtempSync(join(tmpdir(), 'postern-full-'))
+  t.teardown(() => rmSync(dir, { recursive: true }))
+  return { dir, disk: mountSmallDisk(t, dir, 64) }
+}
 
 t.test('a table of all services, then the mark; strangers go; names of no host become no file', (t) => {
   const dir = t.testdir({ routes: { 'old.test': '1 away h1 old -\n', '.tmp-1': '' } })
@@ -278,19 +286,12 @@ t.test('a plain route of the process before is known, and one of another mode is
   t.end()
 })
 
-t.test('while the disk is full a host leads where its file on the disk does, for the next process too', { skip: process.getuid?.() !== 0 && 'mounting needs root' }, (t) => {
-  const dir = mkdtempSync(join(tmpdir(), 'postern-full-'))
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', dir])
-  t.teardown(() => {
-    execFileSync('umount', [dir])
-    rmSync(dir, { recursive: true })
-  })
+t.test('while the disk is full a host leads where its file on the disk does, for the next process too', { skip: noSmallDisk }, (t) => {
+  const { dir, disk } = smallDisk(t)
   const first = rig(dir, [service('a', ['a.test', 'c.test']), service('b', [])])
   first.serve('a', true)
   first.serve('b', true)
-  try {
-    writeFileSync(join(dir, 'fill'), Buffer.alloc(65_536))
-  } catch {}
+  disk.fill()
   const now = [service('a', ['c.test']), service('b', ['a.test', '+.b.test'], { trailers: true })]
   first.known.changeServices(now.map((entry) => ({ name: entry.name, entry })))
   first.fire()
@@ -299,7 +300,7 @@ t.test('while the disk is full a host leads where its file on the disk does, for
   const next = rig(dir, now)
   next.fire()
   t.same([next.isPlain('a.test'), next.plain.serviceOf('a.test'), next.plain.serviceOf('c.test'), next.routes.published], [true, 'a', 'a', false])
-  rmSync(join(dir, 'fill'))
+  disk.free()
   next.fire()
   t.same([next.isPlain('a.test'), next.isPlain('c.test'), next.routes.published], [false, false, true])
   t.equal(next.troubles.at(-1), undefined)
@@ -335,23 +336,16 @@ t.test('what was up before a restart stays up for the grace', (t) => {
   t.end()
 })
 
-t.test('a full disk is told once and tried again', { skip: process.getuid?.() !== 0 && 'mounting needs root' }, (t) => {
-  const dir = mkdtempSync(join(tmpdir(), 'postern-full-'))
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', dir])
-  t.teardown(() => {
-    execFileSync('umount', [dir])
-    rmSync(dir, { recursive: true })
-  })
+t.test('a full disk is told once and tried again', { skip: noSmallDisk }, (t) => {
+  const { dir, disk } = smallDisk(t)
   mkdirSync(join(dir, 'routes'))
-  try {
-    writeFileSync(join(dir, 'fill'), Buffer.alloc(65_536))
-  } catch {}
+  disk.fill()
   const { routes, troubles, read, fire } = rig(dir, [service('a', ['a.test']), service('b', ['b.test'])])
   t.notOk(routes.published)
   t.notOk(existsSync(join(dir, 'routes/.mark')))
   t.equal(troubles.length, 1)
   t.match(troubles[0], /ENOSPC/)
-  rmSync(join(dir, 'fill'))
+  disk.free()
   fire()
   t.ok(routes.published)
   t.equal(read('b.test'), '1 away h1 b -\n')
